@@ -1,0 +1,43 @@
+# make demo      install, make the demo data and a tiny model, train SoLoPO on a CPU, say where the results are
+# make test      install, run the tests (the slow ones only with `make test-all`)
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# LLaMA-Factory calls bare `torchrun` and `llamafactory-cli`.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# uv: use the certificates of the system.
+export UV_NATIVE_TLS := 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: install demo test test-all lint clean
+
+install: $(STAMP)
+
+$(STAMP): setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than 3.11: run 'make $(MAKECMDGOALS) PYTHON=python3.11'."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ echo "$(PYTHON) cannot make virtual environments: install its venv package (Debian: python3-venv)."; exit 1; }
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[test]'
+	@touch $(STAMP)
+
+demo: install
+	$(BIN)/solopo tiny-model saves/tiny_qwen2
+	$(BIN)/solopo build recipes/data/demo.yaml
+	$(BIN)/llamafactory-cli train recipes/demo_cpu.yaml
+	@echo
+	@echo "Results: saves/demo (trainer_log.jsonl, all_results.json); plots: saves/demo/training_*.png"
+
+test: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: install
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) saves build *.egg-info

@@ -1,0 +1,43 @@
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+
+root = Path(__file__).parent
+version = re.search(r'__version__ = "(.+?)"', (root / "solopo_llamafactory" / "__init__.py").read_text()).group(1)
+
+setup(
+    name="solopo-llamafactory",
+    version=version,
+    description="SoLoPO (short-to-long preference optimization) as a training stage of LLaMA-Factory",
+    long_description=(root / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["solopo_llamafactory", "solopo_llamafactory.*"]),
+    python_requires=">=3.11",
+    install_requires=[
+        "llamafactory>=0.9.5,<0.10",
+        "torch",
+        "transformers",
+        "datasets",
+        "pyyaml",
+    ],
+    extras_require={
+        "deepspeed": ["deepspeed", "ninja"],
+        "flash-attn": ["flash-attn"],
+        "liger": ["liger-kernel"],
+        "test": ["pytest", "pytest-timeout", "ruff", "deepspeed", "ninja"],
+    },
+    entry_points={
+        "console_scripts": ["solopo = solopo_llamafactory.cli:main"],
+        # PyTorch calls every torch.backends entry point at the end of `import torch`. It is meant for devices; here it
+        # reaches each process that LLaMA-Factory starts (torchrun workers, web UI children). See autoload.py.
+        "torch.backends": ["solopo_llamafactory = solopo_llamafactory.autoload:install"],
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

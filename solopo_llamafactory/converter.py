@@ -1,0 +1,139 @@
+"""A record of the data file -> the stage's columns, with the reason to drop it where there is one.
+
+Every row is kept here, so that rows are counted on the mapped dataset itself; `drop_reason` is null for good ones.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import Features, Value
+
+from . import __version__
+from .host.imports import DatasetConverter
+
+
+MESSAGES = [{"role": Value("string"), "content": Value("string")}]
+FEATURES = Features(
+    {
+        "id": Value("string"),
+        "short_prompt": MESSAGES,
+        "short_system": Value("string"),
+        "long_prompt": MESSAGES,
+        "long_system": Value("string"),
+        "chosen": Value("string"),
+        "rejected": Value("string"),
+        "drop_reason": Value("string"),
+    }
+)
+
+# Role names of the host's sharegpt and openai formats -> the host's own. `tags` in dataset_info.json adds to them.
+ROLES = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "observation": "observation",
+    "tool": "observation",
+    "function_call": "function",
+    "function": "function",
+    "system": "system",
+}
+
+
+class DropRow(Exception):
+    """Carries the reason why a row is dropped."""
+
+
+@dataclass
+class SolopoDatasetConverter(DatasetConverter):
+    """Converts a row of a dataset with `"formatting": "solopo"`.
+
+    A prompt is a string (one user message) or a list of chat messages that ends with the user. A system message comes
+    first in the list or stands in the field `system`.
+    """
+
+    version: str = field(default=__version__)  # part of the datasets cache's fingerprint
+
+    def __call__(self, example: dict[str, Any]) -> dict[str, Any]:
+        attr = self.dataset_attr
+        row = dict.fromkeys(FEATURES)
+        row["id"] = _example_id(example)
+        try:
+            system = example.get(attr.system or "system") or ""
+            if not isinstance(system, str):
+                raise DropRow("system is not text")
+            row["chosen"] = _text(example, attr.chosen, "chosen")
+            row["rejected"] = _text(example, attr.rejected, "rejected")
+            if row["chosen"].strip() == row["rejected"].strip():
+                raise DropRow("chosen equals rejected")
+            row["short_system"], row["short_prompt"] = self._prompt(example, attr.prompt, "short_prompt", system)
+            row["long_system"], row["long_prompt"] = self._prompt(example, attr.long_prompt, "long_prompt", system)
+        except DropRow as reason:
+            return {**dict.fromkeys(FEATURES), "id": row["id"], "drop_reason": str(reason)}
+        return row
+
+    def _prompt(self, example: dict, column: str, name: str, system: str) -> tuple[str, list[dict[str, str]]]:
+        value = example.get(column)
+        if isinstance(value, list) and value:
+            messages = [self._message(message, name) for message in value]
+            if messages[0]["role"] == "system":
+                system = messages.pop(0)["content"]
+            self._check_turns(messages, name)
+            return system, messages
+        return system, [{"role": "user", "content": _text(example, column, name)}]
+
+    def _message(self, message: Any, name: str) -> dict[str, str]:
+        attr = self.dataset_attr
+        if not isinstance(message, dict):
+            raise DropRow(f"{name} has a message that is not an object")
+        roles = ROLES | {
+            attr.user_tag: "user",
+            attr.assistant_tag: "assistant",
+            attr.observation_tag: "observation",
+            attr.function_tag: "function",
+            attr.system_tag: "system",
+        }
+        role = _first(message, attr.role_tag, "role", "from")
+        content = _first(message, attr.content_tag, "content", "value")
+        if roles.get(role) is None:
+            raise DropRow(f"{name} has an odd role")
+        if not isinstance(content, str):
+            raise DropRow(f"{name} has a message without text")
+        return {"role": roles[role], "content": content}
+
+    @staticmethod
+    def _check_turns(messages: list[dict[str, str]], name: str) -> None:
+        asking, answering = ("user", "observation"), ("assistant", "function")
+        for turn, message in enumerate(messages):
+            if message["role"] not in (answering if turn % 2 else asking):
+                raise DropRow(f"{name} has roles in an odd order")
+        if len(messages) % 2 == 0:
+            raise DropRow(f"{name} does not end with the user")
+        if not messages[-1]["content"].strip():
+            raise DropRow(f"empty {name}")
+
+
+def _first(message: dict, *keys: str) -> Any:
+    return next((message[key] for key in keys if message.get(key) is not None), None)
+
+
+def _text(example: dict, column: str, name: str) -> str:
+    value = example.get(column)
+    if value is None:
+        raise DropRow(f"no {name}")
+    if isinstance(value, list) and not value:
+        raise DropRow(f"empty {name}")
+    if not isinstance(value, str):
+        raise DropRow(f"{name} is not text")
+    if not value.strip():
+        raise DropRow(f"empty {name}")
+    return value
+
+
+def _example_id(example: dict[str, Any]) -> str:
+    if example.get("id") is not None:
+        return str(example["id"])
+    content = json.dumps(example, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -1,0 +1,6 @@
+"""The only rooms that touch LLaMA-Factory's internals.
+
+`seams.py` is the table of what is replaced in the host, `join.py` puts it in place; `arguments.py`, `data.py` and
+`stage.py` hold the replacements, `imports.py` what the rest of the package uses of the host, and `checkpoints.py` the
+rule for resuming.
+"""

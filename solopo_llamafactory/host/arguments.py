@@ -1,0 +1,164 @@
+"""The stage's arguments, in the host's dataclass style, and every combination that is refused before a model loads."""
+
+import math
+import os
+from dataclasses import dataclass, field
+from typing import Literal, get_args, get_type_hints
+
+from llamafactory.hparams.finetuning_args import FinetuningArguments
+
+from ..objectives import ALGORITHMS, DISTANCES
+
+
+STAGE = "solopo"
+TRUE_WORDS, FALSE_WORDS = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+@dataclass
+class SolopoArguments:
+    r"""Arguments pertaining to the SoLoPO training (`stage: solopo`)."""
+
+    solopo_alpha: float = field(
+        default=1.0,
+        metadata={"help": "Weight of the short-to-long reward alignment (SoLo-RA) beside the preference loss."},
+    )
+    solopo_align: Literal["chosen", "both"] = field(
+        default="chosen",
+        metadata={"help": "Answers whose rewards are aligned. `chosen` is the paper's, `both` its ablation."},
+    )
+    solopo_distance: Literal["abs", "squared", "huber"] = field(
+        default="abs",
+        metadata={"help": "Distance between the short and the long reward. `huber` has delta 1."},
+    )
+    solopo_reference: Literal["matched", "short"] = field(
+        default="matched",
+        metadata={
+            "help": (
+                "Losses with a reference model: measure the long reward from the reference's log-probability on the "
+                "long context (`matched`, the paper's formula) or on the short one (`short`)."
+            )
+        },
+    )
+    solopo_stop_grad: bool = field(
+        default=False,
+        metadata={"help": "Whether or not to stop the alignment's gradient into the short reward."},
+    )
+    solopo_view: Literal["both", "long", "short"] = field(
+        default="both",
+        metadata={
+            "help": "`long` or `short`: plain preference optimization on one context through the same packed forward."
+        },
+    )
+    solopo_overlong: Literal["drop", "error"] = field(
+        default="drop",
+        metadata={"help": "What to do with an example whose prompt and answer exceed `cutoff_len`."},
+    )
+    solopo_allow_unbounded: bool = field(
+        default=False,
+        metadata={"help": "Whether or not to allow `pref_loss: ipo` with alignment, which is no bound there."},
+    )
+
+
+@dataclass
+class SolopoFinetuningArguments(SolopoArguments, FinetuningArguments):
+    r"""The host's fine-tuning arguments with one more stage. Other stages are parsed exactly as before."""
+
+    stage: Literal[(*get_args(get_type_hints(FinetuningArguments)["stage"]), STAGE)] = field(  # type: ignore[valid-type]
+        default="sft",
+        metadata={"help": "Which stage will be performed in training."},
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.use_solopo = self.stage == STAGE
+        if self.use_solopo:
+            self._convert()
+            self._check()
+            self.use_ref_model = ALGORITHMS[self.pref_loss].needs_reference
+        elif str(self.stage).lower().startswith("solo"):
+            raise ValueError(f"There is no `stage: {self.stage}`: write `stage: {STAGE}`.")
+
+    def _convert(self) -> None:
+        # The host's YAML parser checks neither types nor choices: `solopo_alpha: "3"` arrives as a string.
+        for name in ("solopo_alpha", "pref_beta", "pref_ftx", "pref_bco_weight", "simpo_gamma", "dpo_label_smoothing"):
+            value = getattr(self, name)
+            try:
+                number = float(value)
+            except (TypeError, ValueError):
+                number = math.nan
+            if isinstance(value, bool) or not math.isfinite(number):
+                raise ValueError(f"`{name}: {value}` is not a number.")
+            setattr(self, name, number)
+
+        for name in ("solopo_stop_grad", "solopo_allow_unbounded"):
+            word = str(getattr(self, name)).lower()
+            if word not in TRUE_WORDS + FALSE_WORDS:
+                raise ValueError(f"`{name}: {getattr(self, name)}` is neither true nor false.")
+            setattr(self, name, word in TRUE_WORDS)
+
+    def _check(self) -> None:
+        choices = {
+            "pref_loss": tuple(ALGORITHMS),
+            "solopo_align": ("chosen", "both"),
+            "solopo_distance": tuple(DISTANCES),
+            "solopo_reference": ("matched", "short"),
+            "solopo_view": ("both", "long", "short"),
+            "solopo_overlong": ("drop", "error"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"`{name}: {getattr(self, name)}` does not exist under `stage: solopo`: "
+                    f"write {', '.join(allowed[:-1])} or {allowed[-1]}."
+                )
+
+        if self.solopo_alpha < 0:
+            raise ValueError(f"`solopo_alpha: {self.solopo_alpha}` is negative: write 0 or more.")
+        if self.pref_beta < 0 or (self.pref_beta == 0 and self.pref_loss != "orpo"):
+            raise ValueError(f"`pref_beta: {self.pref_beta}` is too small: write a number greater than 0.")
+        if self.pref_ftx < 0:
+            raise ValueError(f"`pref_ftx: {self.pref_ftx}` is negative: write 0 or more.")
+        if not 0 <= self.dpo_label_smoothing < 0.5:
+            raise ValueError(f"`dpo_label_smoothing: {self.dpo_label_smoothing}` is outside [0, 0.5).")
+        if self.pref_loss != "sigmoid" and self.dpo_label_smoothing > 1e-6:
+            raise ValueError("`dpo_label_smoothing` belongs to `pref_loss: sigmoid`: remove it or change the loss.")
+        if self.pref_bco_weight != 0:
+            raise ValueError("`pref_bco_weight` has no SoLoPO form: remove it, or use `stage: dpo`.")
+        if self.ld_alpha is not None:
+            raise ValueError("`ld_alpha` has no SoLoPO form: remove it, or use `stage: dpo`.")
+        if self.pissa_init and ALGORITHMS[self.pref_loss].needs_reference:
+            raise ValueError(
+                f"`pissa_init` changes the base weights that `pref_loss: {self.pref_loss}` needs as its reference: "
+                "remove it, or use `pref_loss: orpo` or `simpo`."
+            )
+        aligned = self.solopo_view == "both" and self.solopo_alpha > 0
+        if aligned and not ALGORITHMS[self.pref_loss].bounded and not self.solopo_allow_unbounded:
+            raise ValueError(
+                f"With `pref_loss: {self.pref_loss}` the alignment does not bound the long loss (its square is not "
+                "Lipschitz): set `solopo_allow_unbounded: true` to run it all the same, or `solopo_alpha: 0`."
+            )
+        if os.environ.get("USE_MCA", "").lower() in ("1", "true", "y"):
+            raise ValueError("`stage: solopo` does not run on Megatron: unset USE_MCA.")
+
+
+def check_run(model_args, data_args, training_args, finetuning_args) -> None:
+    """Refuse what `stage: solopo` cannot do, each in a sentence that says what to write instead.
+
+    Raises:
+        ValueError: for the first such argument.
+    """
+    refused = {
+        "packing": (data_args.packing, "remove `packing`: the stage packs a device batch into one row by itself"),
+        "neat_packing": (data_args.neat_packing, "remove it: the stage packs a device batch into one row by itself"),
+        "streaming": (data_args.streaming, "remove it and set `tokenized_path` to tokenise once and read from disk"),
+        "do_predict": (training_args.do_predict, "train first and generate with `llamafactory-cli chat` or `api`"),
+        "compute_accuracy": (finetuning_args.compute_accuracy, "remove it: `rewards/accuracies` is always logged"),
+        "use_hyper_parallel": (finetuning_args.use_hyper_parallel, "use `deepspeed` for several GPUs"),
+        "use_kt": (model_args.use_kt, "use `deepspeed` with offload for models larger than memory"),
+        "use_unsloth": (model_args.use_unsloth, "remove it: its kernels do not take a packed row"),
+        "mixture_of_depths": (model_args.mixture_of_depths is not None, "remove it: it changes the attention"),
+        "shift_attn": (model_args.shift_attn, "remove it: long contexts keep full attention here"),
+    }
+    for name, (is_set, advice) in refused.items():
+        if is_set:
+            raise ValueError(f"`{name}` does not work with `stage: solopo`: {advice}.")

@@ -1,0 +1,292 @@
+"""Replacements in the host's data loading, and loading the stage's data through it."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from pathlib import Path
+
+from datasets import Dataset, Features
+from datasets.exceptions import DatasetGenerationError
+from llamafactory.data import get_dataset
+from llamafactory.data.parser import get_dataset_list
+from llamafactory.extras.misc import has_tokenized_data
+
+from .. import converter, processor
+from ..json_lines import find_broken_line
+from ..report import DataReport, filter_dataset
+from .arguments import STAGE
+
+
+FORMAT = "solopo"
+FINGERPRINT_FILE = "solopo.json"
+
+# Arguments and reports of the load in progress. The host's functions between us and our seams know neither.
+_load: ContextVar[dict] = ContextVar("solopo_load")
+
+
+class _MapWith:
+    """Stands in for a dataset in a host function that only iterates and maps it, and changes how it is mapped."""
+
+    def __init__(self, dataset: Dataset, features: Features, then: Callable[[Dataset], Dataset] = lambda ds: ds):
+        self.dataset, self.features, self.then = dataset, features, then
+
+    def __iter__(self):
+        return iter(self.dataset)
+
+    def map(self, function, **kwargs) -> Dataset:
+        # Explicit features: a column that is null in the first batch would get the type null for good.
+        return self.then(self.dataset.map(function, features=self.features, **kwargs))
+
+
+def add_converter(register_dataset_converter):
+    """Call the host's public registration."""
+    register_dataset_converter(FORMAT, converter.SolopoDatasetConverter)
+    return register_dataset_converter
+
+
+def read_long_prompt_column(join):
+    """Around `DatasetAttr.join`, which copies the columns it knows only."""
+
+    @wraps(join)
+    def wrapper(self, attr):
+        join(self, attr)
+        self.long_prompt = attr.get("columns", {}).get("long_prompt")
+
+    return wrapper
+
+
+def check_formats(get_merged_dataset):
+    """Around `loader._get_merged_dataset`: our data under our stage, the host's under its own."""
+
+    @wraps(get_merged_dataset)
+    def wrapper(dataset_names, model_args, data_args, training_args, stage, **kwargs):
+        for name, attr in zip(dataset_names or [], get_dataset_list(dataset_names, data_args.dataset_dir)):
+            if stage == STAGE:
+                _check_solopo_entry(name, attr)
+            elif attr.formatting == FORMAT:
+                raise ValueError(_wrong_stage_sentence(name, data_args.dataset_dir))
+        host_stage = "rm" if stage == STAGE else stage  # "rm": the host's word for ranked data
+        return get_merged_dataset(dataset_names, model_args, data_args, training_args, host_stage, **kwargs)
+
+    return wrapper
+
+
+def name_broken_lines(load_single_dataset):
+    """Around `loader._load_single_dataset`: say where a file cannot be read instead of Arrow's traceback."""
+
+    @wraps(load_single_dataset)
+    def wrapper(dataset_attr, model_args, data_args, training_args):
+        if dataset_attr.formatting != FORMAT:
+            return load_single_dataset(dataset_attr, model_args, data_args, training_args)
+        path = Path(str(data_args.dataset_dir), dataset_attr.dataset_name)
+        if dataset_attr.load_from == "file" and path.is_file() and path.stat().st_size == 0:
+            raise ValueError(f"{path} is empty: a `solopo` dataset needs at least one JSON object.")
+        try:
+            return load_single_dataset(dataset_attr, model_args, data_args, training_args)
+        except DatasetGenerationError as err:
+            files = [path] if path.is_file() else sorted(path.glob("*"))
+            broken = find_broken_line(files) if dataset_attr.load_from == "file" else None
+            raise ValueError(broken or f"{dataset_attr} cannot be read: {err.__cause__ or err}.") from err
+
+    return wrapper
+
+
+def align_with_features(align_dataset):
+    """Around `loader.align_dataset`: the converter's columns with their types."""
+
+    @wraps(align_dataset)
+    def wrapper(dataset, dataset_attr, data_args, training_args):
+        if dataset_attr.formatting == FORMAT:
+            _check_file_columns(dataset, dataset_attr)
+            dataset = _MapWith(dataset, converter.FEATURES)
+        return align_dataset(dataset, dataset_attr, data_args, training_args)
+
+    return wrapper
+
+
+def choose_processor(get_dataset_processor):
+    """Around `loader._get_dataset_processor`."""
+
+    @wraps(get_dataset_processor)
+    def wrapper(data_args, stage, template, tokenizer, mm_processor, **kwargs):
+        if stage == STAGE:
+            return processor.SolopoDatasetProcessor(template, tokenizer, mm_processor, data_args)
+        return get_dataset_processor(data_args, stage, template, tokenizer, mm_processor, **kwargs)
+
+    return wrapper
+
+
+def drop_and_count(get_preprocessed_dataset):
+    """Around `loader._get_preprocessed_dataset`: drop and count before the host prints its example.
+
+    Every process computes this from the mapped dataset itself, so that neither its cache nor its worker processes can
+    lose a count.
+    """
+
+    @wraps(get_preprocessed_dataset)
+    def wrapper(dataset, data_args, training_args, stage, template, tokenizer, mm_processor=None, is_eval=False):
+        if stage == STAGE and dataset is not None:
+            load = _load.get()
+
+            def drop(mapped: Dataset) -> Dataset:
+                kept, report = filter_dataset(mapped, data_args.cutoff_len, load["finetuning_args"])
+                load["reports"].setdefault("eval" if is_eval else "train", []).append(report)
+                return kept
+
+            dataset = _MapWith(dataset, processor.FEATURES, then=drop)
+        return get_preprocessed_dataset(
+            dataset, data_args, training_args, stage, template, tokenizer, mm_processor, is_eval=is_eval
+        )
+
+    return wrapper
+
+
+def load_data(
+    template, model_args, data_args, training_args, finetuning_args, tokenizer, processor=None
+) -> tuple[dict, dict[str, list[DataReport]]]:
+    """Load, tokenise, drop and count through the host's `get_dataset`.
+
+    With `tokenized_path`, the result is written there at once as a whole, with its counts and the settings it depends
+    on in `solopo.json`, and read from there the next time.
+
+    Returns:
+        The host's dataset module (`train_dataset`, `eval_dataset`) and the reports of each split.
+
+    Raises:
+        ValueError: when nothing is left, when a dataset does not fit the stage, or when `tokenized_path` was made by
+            another stage or with other settings.
+    """
+    path = data_args.tokenized_path
+    fingerprint = _fingerprint(template, data_args, finetuning_args, tokenizer)
+    if path is not None and has_tokenized_data(path):
+        reports = _check_tokenized(path, fingerprint)
+        dataset_module = get_dataset(
+            template, model_args, data_args, training_args, STAGE, tokenizer=tokenizer, processor=processor
+        )
+        return dataset_module, reports
+
+    with _loading(finetuning_args) as load:
+        data_args.tokenized_path = None  # the host writes split by split, and a killed run leaves half of it
+        try:
+            dataset_module = get_dataset(
+                template, model_args, data_args, training_args, STAGE, tokenizer=tokenizer, processor=processor
+            )
+        finally:
+            data_args.tokenized_path = path
+    if path is not None and training_args.should_save:
+        _save_tokenized(path, dataset_module, load["reports"], fingerprint)
+    return dataset_module, load["reports"]
+
+
+@contextmanager
+def _loading(finetuning_args):
+    token = _load.set({"finetuning_args": finetuning_args, "reports": {}})
+    try:
+        yield _load.get()
+    finally:
+        _load.reset(token)
+
+
+def _check_solopo_entry(name: str, attr) -> None:
+    entry = f"Dataset `{name}` in dataset_info.json"
+    if attr.formatting != FORMAT:
+        raise ValueError(
+            f'{entry} has the formatting `{attr.formatting}`, and `stage: solopo` needs "formatting": "solopo" with a '
+            "`long_prompt` column: choose a `solopo` dataset, or use `stage: dpo` for this one."
+        )
+    missing = [key for key in ("prompt", "long_prompt", "chosen", "rejected") if not getattr(attr, key, None)]
+    if missing:
+        raise ValueError(
+            f'{entry} names no column for `{missing[0]}`: write "columns": {{"prompt": "short_prompt", '
+            '"long_prompt": "long_prompt", "chosen": "chosen", "rejected": "rejected"}.'
+        )
+    if not attr.ranking:
+        raise ValueError(f'{entry} lacks "ranking": true: a `solopo` dataset is a preference dataset.')
+    media = [key for key in ("images", "videos", "audios") if getattr(attr, key, None)]
+    if media:
+        raise ValueError(f"{entry} has a column for `{media[0]}`: `stage: solopo` trains on text only, remove it.")
+
+
+def _wrong_stage_sentence(name: str, dataset_dir) -> str:
+    views = []
+    info_path = Path(str(dataset_dir), "dataset_info.json")
+    if info_path.is_file():
+        info = json.loads(info_path.read_text(encoding="utf-8"))
+        file_name = info.get(name, {}).get("file_name")
+        views = [
+            other
+            for other, entry in info.items()
+            if file_name and entry.get("file_name") == file_name and entry.get("formatting", "alpaca") != FORMAT
+        ]
+    advice = (
+        f"use its views {' or '.join(f'`{view}`' for view in views)} with `stage: dpo`"
+        if views
+        else "add an entry for the same file with alpaca formatting and `short_prompt` or `long_prompt` as its prompt"
+    )
+    return f"Dataset `{name}` is in `solopo` formatting, which only `stage: solopo` reads: {advice}."
+
+
+def _check_file_columns(dataset: Dataset, dataset_attr) -> None:
+    columns = [getattr(dataset_attr, key) for key in ("prompt", "long_prompt", "chosen", "rejected")]
+    missing = [column for column in columns if column not in dataset.column_names]
+    if missing:
+        raise ValueError(
+            f"{dataset_attr} has no field `{missing[0]}` in any row: its fields are "
+            f"{', '.join(dataset.column_names)}; name the right one in dataset_info.json."
+        )
+
+
+def _fingerprint(template, data_args, finetuning_args, tokenizer) -> dict:
+    probe = "The quick brown fox, 1960: naive cafe\n\n\u00e9\u4e2d"
+    messages = [{"role": "user", "content": probe}, {"role": "assistant", "content": probe}]
+    return {
+        "stage": STAGE,
+        "cutoff_len": data_args.cutoff_len,
+        "template": data_args.template,
+        "rendered": template.encode_oneturn(
+            tokenizer, messages
+        ),  # tells templates and tokenizers apart by what they do
+        "vocabulary": len(tokenizer),
+        "solopo_view": finetuning_args.solopo_view,
+        "solopo_align": finetuning_args.solopo_align,
+    }
+
+
+def _check_tokenized(path: str, fingerprint: dict) -> dict[str, list[DataReport]]:
+    advice = "remove the folder or name another one to tokenise anew"
+    try:
+        saved = json.loads(Path(path, FINGERPRINT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ValueError(f"`tokenized_path: {path}` was not made by `stage: solopo`: {advice}.") from None
+    fingerprint = json.loads(json.dumps(fingerprint))
+    for key, value in fingerprint.items():
+        if saved["fingerprint"].get(key) != value:
+            what = "another tokenizer or template" if key in ("rendered", "vocabulary") else f"another `{key}`"
+            raise ValueError(f"`tokenized_path: {path}` was made with {what}: {advice}.")
+    return {split: [DataReport(**report) for report in reports] for split, reports in saved["reports"].items()}
+
+
+def _save_tokenized(path: str, dataset_module: dict, reports: dict, fingerprint: dict) -> None:
+    from datasets import DatasetDict
+
+    splits = {"train": dataset_module.get("train_dataset")}
+    evaluation = dataset_module.get("eval_dataset")
+    if isinstance(evaluation, dict):
+        splits |= {f"validation_{name}": dataset for name, dataset in evaluation.items()}
+    else:
+        splits["validation"] = evaluation
+    unfinished = f"{path.rstrip(os.sep)}.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    DatasetDict({name: dataset for name, dataset in splits.items() if dataset is not None}).save_to_disk(unfinished)
+    saved = {
+        "fingerprint": fingerprint,
+        "reports": {split: [report.to_dict() for report in reports] for split, reports in reports.items()},
+    }
+    Path(unfinished, FINGERPRINT_FILE).write_text(json.dumps(saved, indent=1), encoding="utf-8")
+    if os.path.isdir(path):
+        os.rmdir(path)  # empty: has_tokenized_data said so
+    os.replace(unfinished, path)

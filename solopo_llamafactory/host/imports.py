@@ -1,0 +1,35 @@
+"""Every LLaMA-Factory name that the rest of this package uses, imported in one place (heavy: import it late)."""
+
+from llamafactory.data import get_template_and_fix_tokenizer
+from llamafactory.data.converter import DatasetConverter
+from llamafactory.data.processor.processor_utils import DatasetProcessor
+from llamafactory.extras.logging import get_logger
+from llamafactory.extras.misc import count_parameters
+from llamafactory.extras.ploting import plot_loss
+from llamafactory.hparams import DataArguments, FinetuningArguments, ModelArguments, TrainingArguments
+from llamafactory.model import load_config, load_model, load_tokenizer
+from llamafactory.train.dpo.trainer import CustomDPOTrainer
+from llamafactory.train.trainer_utils import create_modelcard_and_push, create_ref_model
+
+
+# Only loggers below "llamafactory" have the host's handlers (console, web UI).
+logger = get_logger("llamafactory.solopo")
+
+__all__ = [
+    "CustomDPOTrainer",
+    "DataArguments",
+    "DatasetConverter",
+    "DatasetProcessor",
+    "FinetuningArguments",
+    "ModelArguments",
+    "TrainingArguments",
+    "count_parameters",
+    "create_modelcard_and_push",
+    "create_ref_model",
+    "get_template_and_fix_tokenizer",
+    "load_config",
+    "load_model",
+    "load_tokenizer",
+    "logger",
+    "plot_loss",
+]

@@ -1,0 +1,109 @@
+"""The table of seams: every name of LLaMA-Factory that this package replaces or calls, and what for.
+
+A seam is placed once its module is loaded. When the installed host lacks one, `stage: solopo` stops and names it; the
+other stages never depend on them.
+"""
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Seam:
+    """A replaceable name in the host.
+
+    Args:
+        module: the host module.
+        name: the attribute, dotted for a method.
+        purpose: what it is needed for, as an error message would say it.
+        replace: "module:function" of this package; called with the host's object, it returns ours. Imported late.
+        copies: host modules that took a copy of the name by `from ... import`, if they are loaded already.
+    """
+
+    module: str
+    name: str
+    purpose: str
+    replace: str
+    copies: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name} ({self.purpose})"
+
+
+PARSER = "llamafactory.hparams.parser"
+TUNER = "llamafactory.train.tuner"
+LOADER = "llamafactory.data.loader"
+
+SEAMS = (
+    Seam(PARSER, "_TRAIN_ARGS", "the stage's arguments", "join:widen_arguments"),
+    Seam(PARSER, "_INFER_ARGS", "the stage's arguments", "join:widen_arguments"),
+    Seam(PARSER, "_EVAL_ARGS", "the stage's arguments", "join:widen_arguments"),
+    Seam(PARSER, "_TRAIN_MCA_ARGS", "the stage's arguments", "join:widen_arguments"),
+    Seam(PARSER, "_parse_train_args", "refusing arguments that do not fit", "stage:check_parsed_arguments"),
+    Seam(PARSER, "get_last_checkpoint", "resuming from complete checkpoints only", "stage:resume_from_complete"),
+    Seam(
+        PARSER,
+        "read_args",
+        "the moment to place the seams below",
+        "join:place_seams_on_first_use",
+        copies=("llamafactory.hparams", TUNER),
+    ),
+    Seam(TUNER, "get_train_args", "starting the stage", "stage:travel_as_dpo"),
+    Seam(TUNER, "run_dpo", "starting the stage", "stage:dispatch"),
+    Seam(TUNER, "Worker", "starting the stage in Ray workers", "stage:ray_worker"),
+    Seam("llamafactory.data.converter", "register_dataset_converter", "the data format", "data:add_converter"),
+    Seam("llamafactory.data.parser", "DatasetAttr.join", "the `long_prompt` column", "data:read_long_prompt_column"),
+    Seam(LOADER, "_get_merged_dataset", "matching data formats and stages", "data:check_formats"),
+    Seam(LOADER, "_load_single_dataset", "naming what is wrong in a data file", "data:name_broken_lines"),
+    Seam(LOADER, "align_dataset", "the converter's columns", "data:align_with_features"),
+    Seam(LOADER, "_get_dataset_processor", "tokenising both contexts", "data:choose_processor"),
+    Seam(LOADER, "_get_preprocessed_dataset", "dropping and counting examples", "data:drop_and_count"),
+)
+
+_placed: set[Seam] = set()
+_missing: list[Seam] = []
+
+
+def place_seams(modules: Callable[[str], bool] = lambda name: True) -> None:
+    """Place the seams whose module is loaded and accepted by `modules`; those placed before are left alone."""
+    for seam in SEAMS:
+        if seam not in _placed and seam.module in sys.modules and modules(seam.module):
+            _placed.add(seam)
+            try:
+                _place(seam)
+            except AttributeError:
+                _missing.append(seam)
+
+
+def require_all_seams() -> None:
+    """Load what is missing, place every seam and raise RuntimeError when the host lacks one."""
+    for name in dict.fromkeys(seam.module for seam in SEAMS):
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError:
+            _missing.extend(seam for seam in SEAMS if seam.module == name and seam not in _placed)
+    place_seams()
+    if _missing:
+        raise RuntimeError(
+            f"`stage: solopo` does not fit LLaMA-Factory {version('llamafactory')}, which has no "
+            f"{', no '.join(map(str, _missing))}: install a version that it supports (llamafactory>=0.9.5,<0.10)."
+        )
+
+
+def _place(seam: Seam) -> None:
+    *path, name = seam.name.split(".")
+    owner: Any = sys.modules[seam.module]
+    for part in path:
+        owner = getattr(owner, part)
+    original = getattr(owner, name)
+
+    module, function = seam.replace.split(":")
+    replacement = getattr(importlib.import_module(f"{__package__}.{module}"), function)(original)
+    setattr(owner, name, replacement)
+    for copy in seam.copies:
+        if getattr(sys.modules.get(copy), name, None) is original:
+            setattr(sys.modules[copy], name, replacement)

@@ -1,0 +1,142 @@
+r"""SoLoPO's objectives: pure functions on tensors (arXiv 2505.11166).
+
+    L = L_PO(x_short; y_w, y_l) + alpha * s(|r(x_short, y_w) - r(x_long, y_w)|)
+
+A preference optimization (PO) algorithm is a row of `ALGORITHMS`: a reward, a loss on the rewards of the pair, and two
+facts about what it needs. SoLo-RA, the second term, wraps any of them. To add an algorithm, add one entry.
+
+Every tensor has shape (N,), one number per example, float32. `logps` is the answer's log-probability: the sum over its
+tokens, or their mean where the algorithm is length-normalized; the closing EOS counts as a token.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+# Log-probs come from float32 logits: below this, 1 - p is rounding noise and log(1 - p) would run away.
+LARGEST_MEAN_LOGP = -1e-8
+
+
+class Hyperparameters(NamedTuple):
+    """LLaMA-Factory's own arguments under their meaning in the formulas."""
+
+    beta: float = 0.1  # `pref_beta`: beta of DPO, SimPO and IPO, lambda of ORPO
+    gamma: float = 0.5  # `simpo_gamma`
+    label_smoothing: float = 0.0  # `dpo_label_smoothing`
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A PO algorithm.
+
+    Args:
+        reward: (logps, ref_logps, hyperparameters) -> reward; `ref_logps` is None without a reference.
+        pair_loss: (chosen reward, rejected reward, chosen logps, hyperparameters) -> loss.
+        needs_reference: whether the reward compares with a reference model.
+        length_normalized: whether logps are means over the answer's tokens instead of sums.
+        bounded: whether the loss is convex and 1-Lipschitz in the margin, so that SoLo-RA bounds its long version.
+    """
+
+    reward: Callable[[Tensor, Tensor | None, Hyperparameters], Tensor]
+    pair_loss: Callable[[Tensor, Tensor, Tensor, Hyperparameters], Tensor]
+    needs_reference: bool
+    length_normalized: bool
+    bounded: bool = True
+
+
+def log1mexp(x: Tensor) -> Tensor:
+    """log(1 - exp(x)) for x < 0, stable at both ends: two forms that meet at x = -log 2 (Maechler, 2012)."""
+    near_zero = x > -math.log(2)
+    # Each form sees a harmless value where the other one is used, so that its gradient there is 0 and not NaN.
+    near = torch.log(-torch.expm1(torch.where(near_zero, x, -1.0)))
+    far = torch.log1p(-torch.exp(torch.where(near_zero, -1.0, x)))
+    return torch.where(near_zero, near, far)
+
+
+def log_odds(logps: Tensor) -> Tensor:
+    """log(p / (1 - p)) of the mean log-probability: ORPO's reward (arXiv 2403.07691)."""
+    logps = logps.clamp(max=LARGEST_MEAN_LOGP)
+    return logps - log1mexp(logps)
+
+
+def dpo_loss(chosen: Tensor, rejected: Tensor, _: Tensor, hp: Hyperparameters) -> Tensor:
+    """-log sigmoid(r_w - r_l) (arXiv 2305.18290), with cDPO's label smoothing."""
+    margin = chosen - rejected
+    return -F.logsigmoid(margin) * (1 - hp.label_smoothing) - F.logsigmoid(-margin) * hp.label_smoothing
+
+
+def simpo_loss(chosen: Tensor, rejected: Tensor, _: Tensor, hp: Hyperparameters) -> Tensor:
+    """-log sigmoid(r_w - r_l - gamma) (arXiv 2405.14734)."""
+    return -F.logsigmoid(chosen - rejected - hp.gamma)
+
+
+def orpo_loss(chosen: Tensor, rejected: Tensor, chosen_logps: Tensor, hp: Hyperparameters) -> Tensor:
+    """-lbar_w - lambda * log sigmoid(r_w - r_l) (arXiv 2403.07691)."""
+    return -chosen_logps - hp.beta * F.logsigmoid(chosen - rejected)
+
+
+def hinge_loss(chosen: Tensor, rejected: Tensor, _: Tensor, hp: Hyperparameters) -> Tensor:
+    """relu(1 - (r_w - r_l)) (SLiC, arXiv 2305.10425)."""
+    return torch.relu(1 - (chosen - rejected))
+
+
+def ipo_loss(chosen: Tensor, rejected: Tensor, _: Tensor, hp: Hyperparameters) -> Tensor:
+    """(r_w - r_l - 1 / (2 beta))^2 (arXiv 2310.12036)."""
+    return (chosen - rejected - 1 / (2 * hp.beta)) ** 2
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "sigmoid": Algorithm(
+        reward=lambda logps, ref_logps, hp: hp.beta * (logps - ref_logps),
+        pair_loss=dpo_loss,
+        needs_reference=True,
+        length_normalized=False,
+    ),
+    "hinge": Algorithm(
+        reward=lambda logps, ref_logps, hp: hp.beta * (logps - ref_logps),
+        pair_loss=hinge_loss,
+        needs_reference=True,
+        length_normalized=False,
+    ),
+    "ipo": Algorithm(
+        reward=lambda logps, ref_logps, hp: logps - ref_logps,
+        pair_loss=ipo_loss,
+        needs_reference=True,
+        length_normalized=True,
+        bounded=False,
+    ),
+    "orpo": Algorithm(
+        reward=lambda logps, ref_logps, hp: log_odds(logps),
+        pair_loss=orpo_loss,
+        needs_reference=False,
+        length_normalized=True,
+    ),
+    "simpo": Algorithm(
+        reward=lambda logps, ref_logps, hp: hp.beta * logps,
+        pair_loss=simpo_loss,
+        needs_reference=False,
+        length_normalized=True,
+    ),
+}
+
+# s of the formula, on the difference of two rewards. abs is the paper's; the others are ablations.
+DISTANCES: dict[str, Callable[[Tensor], Tensor]] = {
+    "abs": torch.abs,
+    "squared": torch.square,
+    "huber": lambda gap: F.huber_loss(gap, torch.zeros_like(gap), reduction="none", delta=1.0),
+}
+
+
+def reward_alignment(
+    short_reward: Tensor, long_reward: Tensor, distance: str = "abs", stop_grad: bool = False
+) -> Tensor:
+    """SoLo-RA: s(|r(x_short, y) - r(x_long, y)|). Gradient flows through both rewards unless `stop_grad`."""
+    if stop_grad:
+        short_reward = short_reward.detach()
+    return DISTANCES[distance](short_reward - long_reward)

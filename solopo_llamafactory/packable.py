@@ -1,0 +1,118 @@
+"""Whether a model can take a packed row, found by running it rather than by its name.
+
+The model's class is built again on torch's meta device, where a forward pass costs neither memory nor arithmetic, with
+an attention function that only records how it is called.
+"""
+
+import copy
+import inspect
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, PreTrainedModel
+
+from .attention import BACKENDS, PREFIX, register, whole_row
+
+
+PROBE_LENGTH = 8
+# Keyword arguments of transformers' attention functions that change nothing for a packed row.
+HARMLESS = {"position_ids", "position_embeddings", "cache_position", "use_cache", "output_attentions", "is_causal"}
+HARMLESS |= {"output_hidden_states", "return_dict", "past_key_value", "past_key_values", "sliding_window"}
+
+
+def use_packed_attention(models: Iterable[PreTrainedModel], max_length: int) -> str | None:
+    """Switch the models' attention to packed rows, all of them or none.
+
+    Args:
+        models: as loaded, before any wrapping.
+        max_length: tokens of the longest sequence to come.
+
+    Returns:
+        None when done, else one sentence that says why a model cannot take a packed row.
+
+    Raises:
+        ValueError: when sequences of different length cannot even share a batch (see `check_rope`).
+    """
+    configs = {}
+    for model in models:
+        check_rope(model.config, max_length)
+        obstacle = packing_obstacle(model, max_length)
+        if obstacle is not None:
+            return obstacle
+        configs[id(model.config)] = model.config
+    register()
+    for config in configs.values():
+        config._attn_implementation = PREFIX + config._attn_implementation
+    return None
+
+
+def check_rope(config, max_length: int) -> None:
+    """Refuse RoPE types whose frequencies transformers picks by the largest position of the whole batch."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    for parameters in [rope, *(value for value in rope.values() if isinstance(value, dict))]:
+        rope_type = parameters.get("rope_type")
+        if rope_type == "longrope":
+            limit = parameters.get("original_max_position_embeddings") or config.max_position_embeddings
+        elif rope_type == "dynamic":
+            limit = config.max_position_embeddings
+        else:
+            continue
+        if max_length > limit:
+            raise ValueError(
+                f"The model's RoPE type `{rope_type}` changes its frequencies beyond {limit} tokens for all sequences "
+                f"of a batch, so short and long contexts cannot share one: set `cutoff_len` to at most {limit}, or "
+                "use a fixed type such as `rope_scaling: yarn`."
+            )
+
+
+def packing_obstacle(model: PreTrainedModel, max_length: int) -> str | None:
+    """One sentence that says why the model cannot take a packed row, or None when it can."""
+    implementation = model.config._attn_implementation
+    if implementation not in BACKENDS:
+        return f"its attention `{implementation}` has no version for packed rows"
+    if "logits_to_keep" not in inspect.signature(type(model).forward).parameters:
+        return f"{type(model).__name__}.forward takes no `logits_to_keep`"
+
+    calls = []
+
+    def record(module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs):
+        calls.append({"attention_mask": attention_mask, **kwargs})
+        batch, heads, length, _ = query.shape
+        return query.new_empty(batch, length, heads, value.shape[-1]), None
+
+    AttentionInterface.register("packed_probe", record)
+    config = copy.deepcopy(model.config)
+    config._attn_implementation = "packed_probe"
+    layout = whole_row(PROBE_LENGTH)
+    try:
+        with torch.device("meta"), torch.no_grad():
+            probe = type(model)(config).eval()
+            tokens = torch.zeros(1, PROBE_LENGTH, dtype=torch.long)
+            logits = probe(
+                input_ids=tokens,
+                position_ids=tokens,
+                logits_to_keep=torch.zeros(3, dtype=torch.long),
+                use_cache=False,
+                packed_row=layout,
+            ).logits
+    except Exception as err:  # whatever a foreign model raises here, the padded batch still works
+        return f"a trial forward pass failed ({type(err).__name__}: {str(err).splitlines()[0] if str(err) else ''})"
+
+    if logits.shape[1] != 3:
+        return "its forward ignores `logits_to_keep` as a tensor of positions"
+    if len(calls) != config.num_hidden_layers:
+        return f"{len(calls)} of its {config.num_hidden_layers} layers use transformers' attention interface"
+    for call in calls:
+        if call.pop("packed_row", None) is not layout:
+            return "its layers do not pass keyword arguments on to the attention"
+        if call.pop("attention_mask") is not None:
+            return "its layers make an attention mask of their own"
+        window = call.get("sliding_window")
+        if window is not None and window < max_length:
+            return f"its sliding window of {window} tokens is shorter than the longest sequence of {max_length}"
+        extra = [name for name, value in call.items() if value is not None and name not in HARMLESS]
+        extra = [name for name in extra if name not in ("scaling", "dropout")]
+        if extra:
+            return f"its attention uses `{extra[0]}`, which packed rows do not"
+    return None

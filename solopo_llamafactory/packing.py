@@ -1,0 +1,196 @@
+"""Examples -> one packed row.
+
+A row holds every sequence of a device batch, each token once: a prompt is followed by all answers to it.
+
+    [ short prompt | chosen | rejected ] [ long prompt | chosen ]  [ next example ... ]
+
+Positions restart at each prompt, and the second answer's positions continue from its prompt's end. Which tokens see
+which is written down as spans: a span's tokens see each other causally and, before that, all of one prefix of the row.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Example(NamedTuple):
+    """Token ids of one preference pair on both contexts."""
+
+    short_prompt_ids: list[int]
+    long_prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+
+
+# Name of a sequence -> (prompt, answer). The short view's names come first and are the plain ones.
+SHORT_PAIR = {"chosen": ("short_prompt_ids", "chosen_ids"), "rejected": ("short_prompt_ids", "rejected_ids")}
+LONG_PAIR = {"chosen": ("long_prompt_ids", "chosen_ids"), "rejected": ("long_prompt_ids", "rejected_ids")}
+
+
+def sequences_of(view: str, align: str = "chosen") -> dict[str, tuple[str, str]]:
+    """The sequences that `solopo_view` and `solopo_align` train on, by name and in the order used everywhere."""
+    if view == "short":
+        return SHORT_PAIR
+    if view == "long":
+        return LONG_PAIR
+    sequences = {**SHORT_PAIR, "chosen_long": LONG_PAIR["chosen"]}
+    if align == "both":
+        sequences["rejected_long"] = LONG_PAIR["rejected"]
+    return sequences
+
+
+class Span(NamedTuple):
+    """Tokens [start, end) of the row, which see [prefix_start, prefix_end) and, causally, themselves."""
+
+    start: int
+    end: int
+    prefix_start: int = 0
+    prefix_end: int = 0
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """The spans of a row, which cover it in order. Travels to the attention function as a keyword argument."""
+
+    spans: tuple[Span, ...]
+
+    @property
+    def attention_pairs(self) -> int:
+        """Number of (query, key) pairs that attention computes."""
+        pairs = 0
+        for start, end, prefix_start, prefix_end in self.spans:
+            size = end - start
+            pairs += size * (prefix_end - prefix_start) + size * (size + 1) // 2
+        return pairs
+
+
+@dataclass(frozen=True)
+class PackedRow:
+    """A device batch of N examples with S sequences each, as one row of T tokens with A answer tokens.
+
+    Tensors are int64: input_ids_1T, position_ids_1T; logit_positions_A (where in the row the answer tokens are
+    predicted), targets_A (the answer tokens); answer_lengths_NS.
+    """
+
+    input_ids_1T: Tensor
+    position_ids_1T: Tensor
+    logit_positions_A: Tensor
+    targets_A: Tensor
+    answer_lengths_NS: Tensor
+    layout: RowLayout
+
+
+class _RowBuilder:
+    def __init__(self) -> None:
+        self.input_ids: list[int] = []
+        self.position_ids: list[int] = []
+        self.spans: list[Span] = []
+
+    def append(self, token_ids: Sequence[int], position: int) -> int:
+        start = len(self.input_ids)
+        self.input_ids.extend(token_ids)
+        self.position_ids.extend(range(position, position + len(token_ids)))
+        return start
+
+    def add_prompt(self, prompt_ids: Sequence[int], answers: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Append a prompt and its answers. Returns, for each answer, the positions that predict its tokens."""
+        prompt_start = self.append(prompt_ids, 0)
+        prompt_end = prompt_start + len(prompt_ids)
+        logit_positions = []
+        for i, answer_ids in enumerate(answers):
+            start = self.append(answer_ids, len(prompt_ids))
+            end = start + len(answer_ids)
+            # The first answer directly follows its prompt, so the two are one plain causal sequence.
+            self.spans.append(Span(prompt_start, end) if i == 0 else Span(start, end, prompt_start, prompt_end))
+            logit_positions.append([prompt_end - 1, *range(start, end - 1)])
+        return logit_positions
+
+
+def pack(examples: Sequence[Example], sequences: dict[str, tuple[str, str]]) -> PackedRow:
+    """Pack examples into one row; a prompt is computed once, and so is an answer to it that occurs twice.
+
+    Prompts and answers must not be empty: an answer's first token is predicted by its prompt's last.
+    """
+    builder = _RowBuilder()
+    logit_positions, targets, lengths = [], [], []
+    for example in examples:
+        pairs = [
+            (tuple(getattr(example, prompt)), tuple(getattr(example, answer))) for prompt, answer in sequences.values()
+        ]
+        answers_of = {}  # prompt -> its answers, each once (a long prompt may equal the short one)
+        for prompt, answer in pairs:
+            answers = answers_of.setdefault(prompt, [])
+            if answer not in answers:
+                answers.append(answer)
+
+        positions_of = {}
+        for prompt, answers in answers_of.items():
+            for answer, positions in zip(answers, builder.add_prompt(prompt, answers)):
+                positions_of[prompt, answer] = positions
+
+        for prompt, answer in pairs:
+            logit_positions += positions_of[prompt, answer]
+            targets += answer
+        lengths.append([len(answer) for _, answer in pairs])
+
+    return PackedRow(
+        input_ids_1T=torch.tensor([builder.input_ids]),
+        position_ids_1T=torch.tensor([builder.position_ids]),
+        logit_positions_A=torch.tensor(logit_positions),
+        targets_A=torch.tensor(targets),
+        answer_lengths_NS=torch.tensor(lengths),
+        layout=RowLayout(tuple(builder.spans)),
+    )
+
+
+@dataclass(frozen=True)
+class PaddedBatch:
+    """The same batch as N * S separate rows for models that cannot take a packed row.
+
+    Rows are padded on the left, so that all answers end at the last column and the logits of the last K columns,
+    K = longest answer + 1, hold every prediction. int64: input_ids_BW, attention_mask_BW, position_ids_BW;
+    answer_columns_A (flat index into the (B, K - 1) predictions of answer tokens), targets_A, answer_lengths_NS.
+    """
+
+    input_ids_BW: Tensor
+    attention_mask_BW: Tensor
+    position_ids_BW: Tensor
+    num_logits: int
+    answer_columns_A: Tensor
+    targets_A: Tensor
+    answer_lengths_NS: Tensor
+
+
+def pad(examples: Sequence[Example], sequences: dict[str, tuple[str, str]], pad_token_id: int) -> PaddedBatch:
+    """One left-padded row for each sequence of each example."""
+    pairs = [
+        (getattr(example, prompt), getattr(example, answer))
+        for example in examples
+        for prompt, answer in sequences.values()
+    ]
+    width = max(len(prompt) + len(answer) for prompt, answer in pairs)
+    longest_answer = max(len(answer) for _, answer in pairs)
+    input_ids = torch.full((len(pairs), width), pad_token_id)
+    attention_mask = torch.zeros((len(pairs), width), dtype=torch.long)
+    position_ids = torch.zeros((len(pairs), width), dtype=torch.long)
+    answer_columns, targets = [], []
+    for row, (prompt, answer) in enumerate(pairs):
+        size = len(prompt) + len(answer)
+        input_ids[row, width - size :] = torch.tensor([*prompt, *answer])
+        attention_mask[row, width - size :] = 1
+        position_ids[row, width - size :] = torch.arange(size)
+        row_end = (row + 1) * longest_answer
+        answer_columns += range(row_end - len(answer), row_end)
+        targets += answer
+    return PaddedBatch(
+        input_ids_BW=input_ids,
+        attention_mask_BW=attention_mask,
+        position_ids_BW=position_ids,
+        num_logits=longest_answer + 1,
+        answer_columns_A=torch.tensor(answer_columns),
+        targets_A=torch.tensor(targets),
+        answer_lengths_NS=torch.tensor([len(answer) for _, answer in pairs]).view(len(examples), len(sequences)),
+    )

@@ -1,0 +1,123 @@
+"""Dropping examples, counting them by reason, and the summary that a person reads before training starts."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow.compute as pc
+from datasets import Dataset
+
+from .cost import Lengths, ModelShape, packed_row_load, padded_long_load, shared_long_load
+from .packing import sequences_of
+from .processor import TOKEN_COLUMNS
+
+
+QUANTILES = (0, 0.1, 0.5, 0.9, 1)
+
+
+@dataclass
+class DataReport:
+    """What a split holds after dropping.
+
+    Args:
+        dropped: number of examples by reason.
+        lengths: the kept examples' tokens by column (`short_prompt_ids`, ...).
+    """
+
+    dropped: dict[str, int]
+    lengths: dict[str, list[int]]
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    @property
+    def num_kept(self) -> int:
+        return len(self.lengths["chosen_ids"])
+
+    def as_lengths(self) -> Lengths:
+        return Lengths(*(np.array(self.lengths[column], dtype=float) for column in TOKEN_COLUMNS))
+
+    def packed_tokens(self, view: str, align: str) -> np.ndarray:
+        """Tokens that the packed row computes for each example, shape (E,)."""
+        return packed_row_load(self.as_lengths(), view, align)[0]
+
+
+def filter_dataset(dataset: Dataset, cutoff_len: int, finetuning_args) -> tuple[Dataset, DataReport]:
+    """Drop the rows with a `drop_reason` and those over `cutoff_len`, and count both.
+
+    Only sequences that are trained on must fit: long + chosen and short + either answer by default.
+
+    Raises:
+        ValueError: when nothing is left, or at the first over-long row with `solopo_overlong: error`.
+    """
+    lengths = {column: _list_lengths(dataset, column) for column in TOKEN_COLUMNS}
+    sequences = sequences_of(finetuning_args.solopo_view, finetuning_args.solopo_align)
+    longest = np.max([lengths[prompt] + lengths[answer] for prompt, answer in sequences.values()], axis=0)
+
+    reasons = dataset["drop_reason"][:]
+    for i in np.flatnonzero(longest > cutoff_len):
+        if reasons[i] is not None:
+            continue
+        if finetuning_args.solopo_overlong == "error":
+            raise ValueError(
+                f"Example `{dataset[int(i)]['id']}` has {longest[i]:.0f} tokens, more than `cutoff_len: {cutoff_len}`: "
+                "raise cutoff_len, or set `solopo_overlong: drop`."
+            )
+        reasons[i] = "over-long"
+
+    kept = [i for i, reason in enumerate(reasons) if reason is None]
+    dropped = dict(Counter(reason for reason in reasons if reason is not None).most_common())
+    if not kept:
+        listed = ", ".join(f"{reason} ({count})" for reason, count in dropped.items())
+        raise ValueError(
+            f"No example is left of {len(reasons)}: {listed or 'the dataset is empty'}; `cutoff_len` is {cutoff_len} "
+            f"and the longest has {longest.max(initial=0):.0f} tokens."
+        )
+    report = DataReport(dropped, {column: values[kept].tolist() for column, values in lengths.items()})
+    return dataset.select(kept).remove_columns("drop_reason"), report
+
+
+def summary(report: DataReport, split: str, config, view: str, align: str) -> str:
+    """Several lines: kept and dropped, length quantiles, rho, tokens per pair and the predicted cost."""
+    lengths = report.as_lengths()
+    listed = ", ".join(f"{reason} ({count})" for reason, count in report.dropped.items())
+    lines = [f"SoLoPO {split} data: {report.num_kept} examples kept, {sum(report.dropped.values())} dropped"]
+    lines[0] += f": {listed}." if listed else "."
+
+    rows = {
+        "short prompt": lengths.short_prompt,
+        "long prompt": lengths.long_prompt,
+        "chosen": lengths.chosen,
+        "rejected": lengths.rejected,
+    }
+    lines.append(f"{'tokens':<14}" + "".join(f"{f'{quantile:.0%}':>8}" for quantile in QUANTILES))
+    for name, values in rows.items():
+        lines.append(f"{name:<14}" + "".join(f"{value:>8.0f}" for value in np.quantile(values, QUANTILES)))
+    lines.append(f"mean rho (short prompt / long prompt): {np.mean(lengths.short_prompt / lengths.long_prompt):.3f}")
+
+    ours, shared, padded = packed_row_load(lengths, view, align), shared_long_load(lengths), padded_long_load(lengths)
+    lines.append(
+        f"tokens per pair: {ours[0].mean():.0f} in the packed row, {shared[0].mean():.0f} in plain long PO with a "
+        f"shared prompt, {padded[0].mean():.0f} in the host's dpo stage"
+    )
+    for name, ratio in predicted_ratios(report, config, view, align).items():
+        lines.append(f"predicted cost: {ratio:.2f} of {name}")
+    return "\n".join(lines)
+
+
+def predicted_ratios(report: DataReport, config, view: str, align: str) -> dict[str, float]:
+    """Our predicted cost over that of the two ways to train on the long pair; empty for an unknown architecture."""
+    shape = ModelShape.of(config)
+    if shape is None:
+        return {}
+    lengths = report.as_lengths()
+    ours = shape.cost(*packed_row_load(lengths, view, align).sum(-1))
+    return {
+        "the host's dpo stage on the long pair": ours / shape.cost(*padded_long_load(lengths).sum(-1)),
+        "plain long PO with a shared prompt": ours / shape.cost(*shared_long_load(lengths).sum(-1)),
+    }
+
+
+def _list_lengths(dataset: Dataset, column: str) -> np.ndarray:
+    values = pc.list_value_length(dataset.with_format("arrow")[:][column])
+    return pc.fill_null(values, 0).to_numpy().astype(float)

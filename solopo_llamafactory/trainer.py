@@ -1,0 +1,143 @@
+"""The trainer: the host's DPO trainer with one packed forward pass and SoLoPO's objective.
+
+Optimizers, schedulers, reference model, samplers and logging are inherited. Shape suffixes: N examples, S sequences of
+an example (see `packing.sequences_of`), A answer tokens, V vocabulary, M metrics.
+"""
+
+from contextlib import nullcontext
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from .guard import CollapseGuard
+from .host.imports import CustomDPOTrainer
+from .logprobs import answer_logps, token_logps
+from .objectives import ALGORITHMS, Hyperparameters, reward_alignment
+from .packing import sequences_of
+
+
+class SolopoTrainer(CustomDPOTrainer):
+    """Trains on batches of `SolopoCollator`."""
+
+    # For the model card that TRL writes beside each checkpoint.
+    _name = "SoLoPO"
+    _tag_names = ["solopo", "llama-factory"]
+    _paper = {
+        "title": "SoLoPO: Unlocking Long-Context Capabilities in LLMs via Short-to-Long Preference Optimization",
+        "id": "2505.11166",
+        "citation": (
+            "@inproceedings{sun2026solopo,\n"
+            "    title  = {{SoLoPO}: Unlocking Long-Context Capabilities in {LLMs} via Short-to-Long Preference "
+            "Optimization},\n"
+            "    author = {Huashan Sun and Shengyi Liao and Yansen Han and Yu Bai and Yang Gao and Cheng Fu and "
+            "Weizhou Shen and Fanqi Wan and Ming Yan and Ji Zhang and Fei Huang},\n"
+            "    year   = 2026,\n"
+            "    booktitle = {The Fourteenth International Conference on Learning Representations},\n"
+            "    eprint = {2505.11166}\n"
+            "}"
+        ),
+    }
+
+    def __init__(self, finetuning_args, **kwargs):
+        self.algorithm = ALGORITHMS[finetuning_args.pref_loss]
+        self.hyperparameters = Hyperparameters(
+            beta=finetuning_args.pref_beta,
+            gamma=finetuning_args.simpo_gamma,
+            label_smoothing=finetuning_args.dpo_label_smoothing,
+        )
+        self.sequence_names = list(sequences_of(finetuning_args.solopo_view, finetuning_args.solopo_align))
+        self._eval_metrics: list[Tensor] = []
+        super().__init__(finetuning_args=finetuning_args, **kwargs)
+        if finetuning_args.solopo_view == "both":
+            self.add_callback(CollapseGuard(finetuning_args))
+
+    def concatenated_forward(self, model, batch: dict[str, Any], is_ref_model: bool = False) -> dict[str, Tensor]:
+        """Sums of the answers' token log-probs by sequence name, each (N,) float32. One forward pass."""
+        logits = model(**batch["model_inputs"], use_cache=False, return_dict=True).logits
+        if "answer_columns_A" in batch:  # padded rows: the last logit of a row predicts nothing of it
+            logits_AV = logits[:, :-1].flatten(0, 1)[batch["answer_columns_A"]]
+        else:
+            logits_AV = logits[0]
+        logps_NS = answer_logps(token_logps(logits_AV, batch["targets_A"]), batch["answer_lengths_NS"])
+        return dict(zip(self.sequence_names, logps_NS.unbind(1)))
+
+    def compute_reference_log_probs(self, model, batch: dict[str, Any]) -> dict[str, Tensor | None]:
+        """The same from the reference model, or from the model without its adapter; None without a reference."""
+        if not self.algorithm.needs_reference:
+            return dict.fromkeys(self.sequence_names)
+        adapter_off = self.accelerator.unwrap_model(model).disable_adapter if self.ref_model is None else nullcontext
+        with torch.no_grad(), adapter_off():
+            return self.concatenated_forward(self.ref_model or model, batch, is_ref_model=True)
+
+    def example_losses(self, model, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of each example, (N,), and metrics of each example, (N,) each, without gradient.
+
+        The metrics' names and their order depend on the arguments only: the host averages them over processes by
+        position.
+        """
+        args = self.finetuning_args
+        sums = self.concatenated_forward(model, batch)
+        ref_sums = self.compute_reference_log_probs(model, batch)
+        lengths = dict(zip(self.sequence_names, batch["answer_lengths_NS"].unbind(1)))
+        means = {name: sums[name] / lengths[name] for name in sums}
+
+        if self.algorithm.length_normalized:
+            logps = means
+            ref_logps = {name: None if ref is None else ref / lengths[name] for name, ref in ref_sums.items()}
+        else:
+            logps, ref_logps = sums, ref_sums
+        if args.solopo_reference == "short":
+            ref_logps |= {name: ref_logps[name.removesuffix("_long")] for name in ref_logps}
+        rewards = {name: self.algorithm.reward(logps[name], ref_logps[name], self.hyperparameters) for name in logps}
+
+        po = self.algorithm.pair_loss(rewards["chosen"], rewards["rejected"], logps["chosen"], self.hyperparameters)
+        po = po + args.pref_ftx * -means["chosen"]
+        losses = po
+        metrics = {"loss/po": po}
+        if args.solopo_view == "both":
+            solo_ra = args.solopo_alpha * sum(
+                reward_alignment(
+                    rewards[name.removesuffix("_long")], rewards[name], args.solopo_distance, args.solopo_stop_grad
+                )
+                for name in rewards
+                if name.endswith("_long")
+            )
+            losses = losses + solo_ra
+            metrics["loss/solo_ra"] = solo_ra
+            metrics["rewards/gap"] = (rewards["chosen"] - rewards["chosen_long"]).abs()
+
+        metrics |= {f"rewards/{name}": reward for name, reward in rewards.items()}
+        metrics["rewards/margins"] = rewards["chosen"] - rewards["rejected"]
+        metrics["rewards/accuracies"] = (rewards["chosen"] > rewards["rejected"]).float()
+        metrics |= {f"logps/{name}": value for name, value in logps.items()}
+        return losses, {name: value.detach() for name, value in metrics.items()}
+
+    def get_batch_loss_metrics(
+        self, model, batch: dict[str, Any], train_eval: Literal["train", "eval"] = "train"
+    ) -> tuple[Tensor, dict[str, float]]:
+        """The batch's mean loss, with gradient, and its mean metrics."""
+        losses, metrics = self.example_losses(model, batch)
+        means = torch.stack([value.mean() for value in metrics.values()]).tolist()
+        return losses.mean(), dict(zip(metrics, means))
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """Keep each example's loss and metrics for `evaluation_loop`; repeated rows at the end are left out."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            losses, metrics = self.example_losses(model, inputs)
+        self._eval_metric_names = ["loss", *metrics]
+        metrics_NM = torch.stack([losses, *metrics.values()], dim=1)
+        self._eval_metrics.append(self.accelerator.gather_for_metrics(metrics_NM))
+        return losses.mean(), None, None
+
+    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
+        """The base class weighs batches by the loader's batch size; here every example weighs the same."""
+        self._eval_metrics = []
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        if self._eval_metrics:
+            means = torch.cat(self._eval_metrics).mean(0).tolist()
+            names = [f"{metric_key_prefix}_{name}" for name in self._eval_metric_names]
+            output.metrics.update(zip(names, means))
+            self._eval_metrics = []
+        return output

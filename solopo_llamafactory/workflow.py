@@ -1,0 +1,150 @@
+"""`stage: solopo` from arguments to a trained model, in the host's order of steps."""
+
+from typing import TYPE_CHECKING
+
+import torch.distributed as dist
+
+from .collator import SolopoCollator
+from .host.data import load_data
+from .host.imports import (
+    create_modelcard_and_push,
+    create_ref_model,
+    get_template_and_fix_tokenizer,
+    load_config,
+    load_model,
+    load_tokenizer,
+    logger,
+    plot_loss,
+)
+from .packable import use_packed_attention
+from .packing import sequences_of
+from .report import DataReport, predicted_ratios, summary
+from .trainer import SolopoTrainer
+
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
+    from .host.arguments import SolopoFinetuningArguments
+    from .host.imports import DataArguments, ModelArguments, TrainingArguments
+
+
+def run_solopo(
+    model_args: "ModelArguments",
+    data_args: "DataArguments",
+    training_args: "TrainingArguments",
+    finetuning_args: "SolopoFinetuningArguments",
+    callbacks: "list[TrainerCallback] | None" = None,
+) -> None:
+    """Train and evaluate. Everything that can be refused is refused before the model loads."""
+    tokenizer_module = load_tokenizer(model_args)
+    tokenizer = tokenizer_module["tokenizer"]
+    template = get_template_and_fix_tokenizer(tokenizer, data_args)
+    refuse_media_template(template, data_args.template)
+    dataset_module, reports = load_data(
+        template, model_args, data_args, training_args, finetuning_args, **tokenizer_module
+    )
+    log_summaries(reports, load_config(model_args), finetuning_args)
+
+    model = load_model(tokenizer, model_args, finetuning_args, training_args.do_train)
+    if not finetuning_args.use_ref_model:
+        ref_model = None
+    elif finetuning_args.ref_model is None and not training_args.do_train:
+        ref_model = model  # evaluation only: the model itself, as in the host's dpo stage
+    else:
+        ref_model = create_ref_model(model_args, finetuning_args)
+
+    packed = switch_to_packed_rows(model, ref_model, data_args.cutoff_len)
+    trainer = SolopoTrainer(
+        model=model,
+        ref_model=ref_model,
+        args=training_args,
+        finetuning_args=finetuning_args,
+        data_collator=SolopoCollator(
+            sequences=sequences_of(finetuning_args.solopo_view, finetuning_args.solopo_align),
+            packed=packed,
+            pad_token_id=tokenizer.pad_token_id,
+        ),
+        callbacks=callbacks,
+        **dataset_module,
+        **tokenizer_module,
+    )
+
+    if training_args.do_train:
+        train_result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+        trainer.save_model()
+        if finetuning_args.include_effective_tokens_per_second:
+            train_result.metrics["effective_tokens_per_sec"] = tokens_per_second(
+                reports["train"], finetuning_args, train_result.metrics
+            )
+        trainer.log_metrics("train", train_result.metrics)
+        trainer.save_metrics("train", train_result.metrics)
+        trainer.save_state()
+        if trainer.is_world_process_zero() and finetuning_args.plot_loss:
+            plot_loss(training_args.output_dir, keys=plotted_metrics(dataset_module, finetuning_args))
+
+    if training_args.do_eval:
+        metrics = trainer.evaluate(metric_key_prefix="eval")
+        if ref_model is model:  # rewards against itself are all 0
+            metrics = {name: value for name, value in metrics.items() if "rewards" not in name}
+        trainer.log_metrics("eval", metrics)
+        trainer.save_metrics("eval", metrics)
+
+    create_modelcard_and_push(trainer, model_args, data_args, training_args, finetuning_args)
+
+
+def refuse_media_template(template, name: str | None) -> None:
+    """Raise ValueError for a template with image, video or audio tokens."""
+    plugin = template.mm_plugin
+    for media in ("image", "video", "audio"):
+        if getattr(plugin, f"{media}_token", None) is not None:
+            raise ValueError(
+                f"`template: {name}` has {media} tokens, and `stage: solopo` trains on text only: choose the text "
+                "template of the model's family."
+            )
+
+
+def log_summaries(reports: dict[str, list[DataReport]], config, finetuning_args) -> None:
+    """The summary of each split, and a warning where long PO would be cheaper."""
+    view, align = finetuning_args.solopo_view, finetuning_args.solopo_align
+    for split, split_reports in reports.items():
+        for report in split_reports:
+            logger.info_rank0(summary(report, split, config, view, align))
+            for rival, ratio in predicted_ratios(report, config, view, align).items():
+                if ratio > 1:
+                    logger.warning_rank0(
+                        f"A SoLoPO step on the {split} data is predicted to cost {ratio:.2f} times {rival}: the short "
+                        "contexts are too long beside the long ones for a gain."
+                    )
+
+
+def switch_to_packed_rows(model, ref_model, max_length: int) -> bool:
+    """Switch the models' attention to packed rows; False, with one log line, where one cannot take them."""
+    models = [model] if ref_model is None or ref_model is model else [model, ref_model]
+    bases = [each.get_base_model() if hasattr(each, "get_base_model") else each for each in models]  # below an adapter
+    obstacle = use_packed_attention(bases, max_length)
+    if obstacle is not None:
+        logger.info_rank0(f"Using padded batches, slower with the same results: {obstacle}.")
+    return obstacle is None
+
+
+def tokens_per_second(reports: list[DataReport], finetuning_args, metrics: dict[str, float]) -> float:
+    """Tokens that the packed row computes in a second on one process."""
+    tokens = sum(
+        report.packed_tokens(finetuning_args.solopo_view, finetuning_args.solopo_align).sum() for report in reports
+    )
+    world_size = dist.get_world_size() if dist.is_initialized() else 1
+    return tokens * metrics["epoch"] / metrics["train_runtime"] / world_size
+
+
+def plotted_metrics(dataset_module: dict, finetuning_args) -> list[str]:
+    """Names of the metrics that `plot_loss: true` draws."""
+    keys = ["loss", "loss/po", "rewards/accuracies", "rewards/margins", "rewards/chosen"]
+    if finetuning_args.solopo_view == "both":
+        keys += ["loss/solo_ra", "rewards/gap", "rewards/chosen_long"]
+    evaluation = dataset_module.get("eval_dataset")
+    if isinstance(evaluation, dict):
+        keys += [f"eval_{name}_loss" for name in evaluation]
+    elif evaluation is not None:
+        keys.append("eval_loss")
+    return keys

@@ -1,0 +1,151 @@
+"""Shared fixtures: tiny models, small data and the host's training function, run in process."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("WANDB_DISABLED", "true")
+
+ROOT = Path(__file__).resolve().parent.parent
+WORDS = "amber basin cedar delta ember fable grove haven inlet jetty knoll larch mason north ochre plaza".split()
+COLUMNS = {"prompt": "short_prompt", "long_prompt": "long_prompt", "chosen": "chosen", "rejected": "rejected"}
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen2(tmp_path_factory) -> str:
+    """Folder of a tiny Qwen2 model with its tokenizer."""
+    return _tiny_model(tmp_path_factory, "qwen2")
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory) -> str:
+    """Folder of a tiny Llama model with its tokenizer."""
+    return _tiny_model(tmp_path_factory, "llama")
+
+
+def _tiny_model(tmp_path_factory, family: str) -> str:
+    from solopo_llamafactory.tiny import make_tiny_model
+
+    texts = [" ".join(random.Random(seed).choices(WORDS, k=50)) for seed in range(20)]
+    return make_tiny_model(str(tmp_path_factory.mktemp(family)), family, texts, hidden_size=32)
+
+
+def make_rows(count: int, seed: int = 0) -> list[dict]:
+    """Records of the data contract with prompts and answers of uneven length."""
+    rng = random.Random(seed)
+
+    def text(low: int, high: int) -> str:
+        return " ".join(rng.choices(WORDS, k=rng.randint(low, high)))
+
+    rows = []
+    for i in range(count):
+        evidence = text(8, 16)
+        rows.append(
+            {
+                "id": f"example-{i}",
+                "short_prompt": f"{evidence}. Which?",
+                "long_prompt": f"{text(20, 40)}. {evidence}. {text(20, 40)}. Which?",
+                "chosen": text(3, 7),
+                "rejected": text(3, 9),
+            }
+        )
+    return rows
+
+
+def write_dataset(folder: Path, rows: list[dict], name: str = "pairs") -> None:
+    """Write rows and their three entries: `pairs`, `pairs_short`, `pairs_long`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    info_path = folder / "dataset_info.json"
+    info = json.loads(info_path.read_text()) if info_path.is_file() else {}
+    file_name = f"{name}.jsonl"
+    info[name] = {"file_name": file_name, "formatting": "solopo", "ranking": True, "columns": COLUMNS}
+    for view in ("short", "long"):
+        columns = {"prompt": f"{view}_prompt", "chosen": "chosen", "rejected": "rejected"}
+        info[f"{name}_{view}"] = {"file_name": file_name, "ranking": True, "columns": columns}
+    info_path.write_text(json.dumps(info))
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory) -> Path:
+    """A dataset folder with 16 examples."""
+    folder = tmp_path_factory.mktemp("data")
+    write_dataset(folder, make_rows(16))
+    return folder
+
+
+@pytest.fixture
+def arguments(tmp_path, data_dir, tiny_qwen2):
+    """Arguments of a short CPU run, to be changed by keyword."""
+
+    def build(**overrides) -> dict:
+        return {
+            "stage": "solopo",
+            "model_name_or_path": tiny_qwen2,
+            "template": "qwen",
+            "finetuning_type": "full",
+            "do_train": True,
+            "dataset": "pairs",
+            "dataset_dir": str(data_dir),
+            "cutoff_len": 512,
+            "overwrite_cache": True,
+            "pref_loss": "orpo",
+            "output_dir": str(tmp_path / "output"),
+            "per_device_train_batch_size": 2,
+            "learning_rate": 1e-3,
+            "max_steps": 3,
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "report_to": "none",
+            "use_cpu": True,
+            "disable_tqdm": True,
+            **overrides,
+        }
+
+    return build
+
+
+@pytest.fixture
+def train(arguments):
+    """Run the host's training function in this process and return what it logged, a dict a log."""
+
+    def run(**overrides) -> list[dict]:
+        args = arguments(**overrides)
+        run_host(args)
+        return read_logs(args["output_dir"])
+
+    return run
+
+
+def run_host(args: dict) -> None:
+    """The host's entry point for a dict of arguments."""
+    from llamafactory.train.tuner import run_exp
+
+    run_exp(args)
+
+
+def read_logs(output_dir: str) -> list[dict]:
+    """The training logs of a finished run."""
+    state = json.loads(Path(output_dir, "trainer_state.json").read_text())
+    return [log for log in state["log_history"] if "loss" in log]
+
+
+def launch(args: dict, folder: Path, processes: int = 1, **environment) -> subprocess.CompletedProcess:
+    """Run `llamafactory-cli train` in processes of its own, as a user does."""
+    config = folder / "config.json.yaml"
+    folder.mkdir(parents=True, exist_ok=True)
+    config.write_text(json.dumps(args))  # JSON is YAML
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **environment}
+    if processes > 1:
+        env |= {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": str(processes), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        ["llamafactory-cli", "train", str(config)], env=env, capture_output=True, text=True, timeout=400
+    )
