@@ -6,23 +6,27 @@ from pathlib import Path
 from typing import Any
 
 
-def read_json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number, object) for each line that is not blank.
+def read_json_lines(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (where, object) for each line that is not blank; `where` is "line 3".
 
     Raises:
-        ValueError: for a line that is not a JSON object, naming file and line.
+        ValueError: for a line that is not a JSON object, in one sentence that names file and line.
     """
-    with open(path, encoding="utf-8") as lines:
+    with open(path, "rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
+            where = f"{path} line {number}"
             try:
-                record = json.loads(line)
-            except json.JSONDecodeError as err:
-                raise ValueError(f"{path} line {number} is not JSON ({err.msg} at column {err.colno}).") from None
+                record = json.loads(line.decode("utf-8"))
+            except UnicodeDecodeError:
+                raise ValueError(f"{where} is not UTF-8: save the file as UTF-8.") from None
+            except (json.JSONDecodeError, RecursionError) as err:
+                kind = "not JSON" if line.endswith(b"\n") else "cut off"
+                raise ValueError(f"{where} is {kind} ({err}): repair or remove it.") from None
             if not isinstance(record, dict):
-                raise ValueError(f"{path} line {number} is not a JSON object: write one object a line.")
-            yield number, record
+                raise ValueError(f"{where} is not a JSON object: write one object a line.")
+            yield f"line {number}", record
 
 
 def find_broken_line(paths: Iterable[Path]) -> str | None:
@@ -38,7 +42,7 @@ def find_broken_line(paths: Iterable[Path]) -> str | None:
                             f"{path} {place}: the field `{field}` is {kind} here and {known} in {first}, and a field "
                             "has one type throughout a file: write it the same way everywhere."
                         )
-        except (ValueError, UnicodeDecodeError) as err:
+        except ValueError as err:
             return str(err)
     return None
 
@@ -51,7 +55,7 @@ def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             raise ValueError(f"{path} line {err.lineno} is not JSON ({err.msg} at column {err.colno}).") from None
         yield from ((f"record {number}", record) for number, record in enumerate(records, 1))
     else:
-        yield from ((f"line {number}", record) for number, record in read_json_lines(path))
+        yield from read_json_lines(path)
 
 
 def _fields(value: Any, name: str) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from conftest import make_rows, read_logs, run_host, write_dataset
 
 

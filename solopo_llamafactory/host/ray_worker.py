@@ -6,11 +6,11 @@ this module, which loads the host's tuner completely and places the seams before
 
 from llamafactory.train import tuner
 
-from .seams import require_all_seams
+from .seams import place_seams
 
 
 class Worker(tuner.Worker):
     """The host's worker under a name of ours."""
 
 
-require_all_seams()
+place_seams()

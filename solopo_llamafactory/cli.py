@@ -1,0 +1,114 @@
+"""The `solopo` command. Top-level imports are the standard library only, so that `solopo --help` is instant."""
+
+import json
+import os
+import sys
+
+
+USAGE = """usage: solopo COMMAND ...
+
+commands:
+  build [CONFIG.yaml] [key=value ...]        make training data from questions and documents (--help lists the keys)
+  tiny-model OUTPUT [family=qwen2|llama]     make a tiny random model with its tokenizer, for demos and tests
+
+options:
+  -h, --help       this text
+  --version        the version"""
+
+TINY_USAGE = """usage: solopo tiny-model OUTPUT [family=qwen2|llama]
+
+Makes a tiny random model in the folder OUTPUT (family: qwen2 by default). Its tokenizer is trained on
+data/demo_corpus.jsonl, so run it from the repository root."""
+
+FAMILIES = ("qwen2", "llama")
+
+
+class CommandError(Exception):
+    """One sentence for the user."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(USAGE)
+        return 0
+    if argv[0] in ("--version", "version"):
+        from . import __version__
+
+        print(f"solopo-llamafactory {__version__}")
+        return 0
+
+    command, rest = argv[0], argv[1:]
+    if command not in COMMANDS:
+        print(f"solopo: '{command}' is not a command: write {' or '.join(COMMANDS)}.", file=sys.stderr)
+        return 1
+    from .construct.errors import ConstructError
+
+    try:
+        COMMANDS[command](rest)
+    except (CommandError, ConstructError) as error:
+        print(f"solopo {command}: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of our output (`| head`) has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print(f"solopo {command}: stopped.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def build(argv: list[str]) -> None:
+    """`solopo build`: checks its arguments before anything heavy is imported."""
+    from .construct.arguments import help_text, parse_build_arguments
+
+    if not argv or "-h" in argv or "--help" in argv:
+        print(help_text())
+        return
+    args = parse_build_arguments(argv)
+    from .construct.build import run_build
+
+    run_build(args)
+
+
+def tiny_model(argv: list[str]) -> None:
+    """`solopo tiny-model`: a random model whose tokenizer knows the demo corpus."""
+    if not argv or "-h" in argv or "--help" in argv:
+        print(TINY_USAGE)
+        return
+    output, *options = argv
+    family = FAMILIES[0]
+    for option in options:
+        key, _, value = option.partition("=")
+        if key != "family":
+            raise CommandError(f"'{option}' is not understood: write family=qwen2 or family=llama after the folder.")
+        family = value
+    if family not in FAMILIES:
+        raise CommandError(f"family is '{family}': write {' or '.join(FAMILIES)}.")
+    if "=" in output or os.path.isfile(output):
+        raise CommandError(f"'{output}' is no folder to write to: give the output folder first.")
+    texts = demo_texts()
+    from .tiny import make_tiny_model
+
+    make_tiny_model(output, family=family, texts=texts)
+    print(f"Wrote a tiny {family} model to {output}.")
+
+
+def demo_texts() -> list[str]:
+    """The different paragraphs of the demo corpus, in the file's order."""
+    from .construct.arguments import DEMO_CORPUS
+
+    try:
+        with open(DEMO_CORPUS, encoding="utf-8") as file:
+            records = [json.loads(line) for line in file]
+    except (OSError, ValueError):
+        raise CommandError(f"{DEMO_CORPUS} cannot be read here: run from the repository root.") from None
+    paragraphs = [paragraph for record in records for paragraph in record["paragraphs"]]
+    return list(dict.fromkeys(f"{paragraph['title']}\n{paragraph['paragraph_text']}" for paragraph in paragraphs))
+
+
+COMMANDS = {"build": build, "tiny-model": tiny_model}
+
+if __name__ == "__main__":
+    sys.exit(main())

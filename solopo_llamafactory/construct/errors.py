@@ -1,0 +1,9 @@
+"""What ends a construction step."""
+
+
+class ConstructError(Exception):
+    """Ends the command: one sentence for the user that says what is wrong, where, and what to write instead."""
+
+
+class Skip(Exception):
+    """Leaves one question out; its text is the reason under which it is counted."""

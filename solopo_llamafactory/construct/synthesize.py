@@ -1,0 +1,196 @@
+"""Contexts: the gold paragraphs of a question among as many distractors as fill a token budget."""
+
+import random
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .errors import Skip
+from .prompts import body, heading, make_prompt
+from .rendering import Renderer
+from .sources import Document, Question
+from .text import answer_words, has_answer, normalize
+
+
+@dataclass(frozen=True)
+class Context:
+    """A finished prompt; `positions` are the document numbers of the evidence, in hop order."""
+
+    prompt: str
+    tokens: int
+    documents: int
+    positions: tuple[int, ...]
+    shortfall: bool  # every usable document is in, and there was room for more
+
+
+class Pool:
+    """All different documents of a run, each tokenised once."""
+
+    def __init__(self, questions: Sequence[Question], renderer: Renderer) -> None:
+        self.documents: list[Document] = []
+        self.words: list[str] = []  # normalised texts with a space on both sides, for whole-word search
+        self._index: dict[str, int] = {}
+        self._renderer = renderer
+        self._headings: list[int] = []
+        for question in questions:
+            for document in (*question.evidence, *question.distractors):
+                key = normalize(document.text)
+                if key and key not in self._index:
+                    self._index[key] = len(self.documents)
+                    self.documents.append(document)
+                    self.words.append(f" {normalize(document.title)} {key} ")
+        self.costs = renderer.piece_lengths([body(document) for document in self.documents])
+        self.by_cost = sorted(range(len(self.costs)), key=lambda i: (self.costs[i], i))
+        self._sorted_costs = [self.costs[i] for i in self.by_cost]
+
+    def indices(self, documents: Sequence[Document]) -> list[int]:
+        """Pool indices of documents, each once (texts that differ in case or punctuation alone are the same)."""
+        keys = [normalize(document.text) for document in documents]
+        return list(dict.fromkeys(self._index[key] for key in keys if key))
+
+    def heading_cost(self, number: int) -> int:
+        """Tokens of `Document i:`."""
+        if number >= len(self._headings):
+            numbers = range(len(self._headings), 2 * number + 64)
+            self._headings += self._renderer.piece_lengths([heading(i) for i in numbers])
+        return self._headings[number]
+
+    def up_to(self, room: int) -> Iterator[int]:
+        """Indices of the documents whose body fits in `room` tokens, the longest first."""
+        for place in range(bisect_right(self._sorted_costs, room) - 1, -1, -1):
+            yield self.by_cost[place]
+
+
+class Synthesizer:
+    """Makes the contexts of one question after another from a shared pool."""
+
+    def __init__(self, questions: Sequence[Question], renderer: Renderer, seed: int) -> None:
+        self.renderer = renderer
+        self.seed = seed
+        self.pool = Pool(questions, renderer)
+
+    def contexts(self, question: Question, short_tokens: int, long_tokens: int) -> tuple[Context, Context]:
+        """Returns the short and the long context, or raises `Skip`."""
+        candidates = _Candidates(self.pool, question, random.Random(f"{self.seed}|{question.id}|distractors"))
+        gold_tokens = self.renderer.count(make_prompt(question.evidence, question.text))
+        budgets = {"short": short_tokens, "long": long_tokens}
+        for view, budget in budgets.items():
+            if budget and gold_tokens > budget:
+                raise Skip(f"evidence alone over {view}_tokens")
+        short, long = (self._context(question, candidates, gold_tokens, view, budgets[view]) for view in budgets)
+        return short, long
+
+    def _context(
+        self, question: Question, candidates: "_Candidates", gold_tokens: int, view: str, budget: int
+    ) -> Context:
+        if budget == 0:
+            chosen, shortfall = [], False
+        else:
+            chosen, shortfall = self._fill(candidates, gold_tokens, len(question.evidence), budget)
+
+        # The sum of the pieces is an estimate (an upper bound for common tokenizers): the rendered prompt decides.
+        shrinking = False
+        while True:
+            documents, positions = self._lay_out(question, chosen, view)
+            prompt = make_prompt(documents, question.text)
+            tokens = self.renderer.count(prompt)
+            if budget == 0:
+                break
+            if tokens > budget:
+                if not chosen:
+                    raise Skip(f"evidence alone over {view}_tokens")
+                chosen.pop()
+                shrinking = True
+            elif shrinking or (extra := candidates.best_fit(budget - tokens, len(documents), chosen)) is None:
+                break
+            else:
+                chosen.append(extra)
+        return Context(prompt, tokens, len(documents), positions, shortfall)
+
+    def _fill(self, candidates: "_Candidates", gold_tokens: int, num_gold: int, budget: int) -> tuple[list[int], bool]:
+        """Picks distractors: the question's own, then the pool at random, the last ones by best fit."""
+        pool = self.pool
+        chosen: list[int] = []
+        room = budget - gold_tokens
+        all_fitted = True
+        for index, is_own in candidates.in_order():
+            cost = pool.costs[index] + pool.heading_cost(num_gold + len(chosen) + 1)
+            if cost <= room:
+                chosen.append(index)
+                room -= cost
+                continue
+            all_fitted = False
+            if not is_own:
+                break
+        while (index := candidates.best_fit(room, num_gold + len(chosen), chosen)) is not None:
+            chosen.append(index)
+            room -= pool.costs[index] + pool.heading_cost(num_gold + len(chosen))
+        return chosen, all_fitted
+
+    def _lay_out(self, question: Question, chosen: Sequence[int], view: str) -> tuple[list[Document], tuple[int, ...]]:
+        """Puts the evidence at places, in an order, drawn for this example alone."""
+        rng = random.Random(f"{self.seed}|{question.id}|{view} positions")
+        others = [self.pool.documents[index] for index in chosen]
+        rng.shuffle(others)
+        total = len(others) + len(question.evidence)
+        places = rng.sample(range(total), len(question.evidence))
+        by_place = dict(zip(places, question.evidence))
+        rest = iter(others)
+        documents = [by_place[place] if place in by_place else next(rest) for place in range(total)]
+        return documents, tuple(place + 1 for place in places)
+
+
+class _Candidates:
+    """The documents that may stand beside one question's evidence, in an order drawn once for both contexts."""
+
+    def __init__(self, pool: Pool, question: Question, rng: random.Random) -> None:
+        self.pool = pool
+        self._answers = answer_words(question.answers)
+        self._evidence = set(pool.indices(question.evidence))
+        self._allowed: dict[int, bool] = {}
+        self._own = pool.indices(question.distractors)
+        rng.shuffle(self._own)
+        self._drawn: list[int] = []
+        self._draw = _draw(len(pool.documents), rng)
+
+    def allowed(self, index: int) -> bool:
+        """False for evidence and for a document that has the answer in it."""
+        if index not in self._allowed:
+            free = index not in self._evidence and not has_answer(self.pool.words[index], self._answers)
+            self._allowed[index] = free
+        return self._allowed[index]
+
+    def in_order(self) -> Iterator[tuple[int, bool]]:
+        """Yields (index, whether it is the question's own): first its own documents, then the pool."""
+        own = set(self._own)
+        for index in self._own:
+            if self.allowed(index):
+                yield index, True
+        place = 0
+        while True:
+            if place == len(self._drawn):
+                index = next(self._draw, None)
+                if index is None:
+                    return
+                self._drawn.append(index)
+            index = self._drawn[place]
+            place += 1
+            if index not in own and self.allowed(index):
+                yield index, False
+
+    def best_fit(self, room: int, num_documents: int, chosen: Sequence[int]) -> int | None:
+        """The longest unused document that fits beside `num_documents` others."""
+        taken = set(chosen)
+        for index in self.pool.up_to(room - self.pool.heading_cost(num_documents + 1)):
+            if index not in taken and self.allowed(index):
+                return index
+        return None
+
+
+def _draw(count: int, rng: random.Random) -> Iterator[int]:
+    """A random permutation of range(count), drawn as far as it is read (a sparse Fisher-Yates shuffle)."""
+    moved: dict[int, int] = {}
+    for i in range(count):
+        j = rng.randrange(i, count)
+        yield moved.get(j, j)
+        moved[j] = moved.get(i, i)

@@ -1,0 +1,194 @@
+"""The hook reaches every kind of process, costs next to nothing and never breaks `import torch`."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+
+from conftest import ROOT, make_rows, read_logs, write_dataset
+
+
+def run_python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *arguments, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        env={**os.environ, **environment},
+        cwd=ROOT,
+    )
+
+
+def test_the_entry_point_is_installed():
+    from importlib.metadata import entry_points
+
+    names = [entry.value for entry in entry_points(group="torch.backends")]
+    assert "solopo_llamafactory.autoload:install" in names
+
+
+def test_import_torch_leaves_a_hook_and_nothing_else():
+    code = """
+import sys, torch
+from solopo_llamafactory.autoload import _HostImportHook
+assert isinstance(sys.meta_path[0], _HostImportHook)
+assert not [name for name in sys.modules if name.startswith("solopo_llamafactory.") and "autoload" not in name]
+assert not [name for name in sys.modules if name.startswith("llamafactory")]
+"""
+    result = run_python(code)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_hook_uses_the_standard_library_only_and_is_quick():
+    code = """
+import sys, time, importlib.util, warnings, os
+before = set(sys.modules)
+start = time.perf_counter()
+import solopo_llamafactory.autoload as autoload
+autoload.install()
+print(time.perf_counter() - start)
+new = {name.split(".")[0] for name in set(sys.modules) - before}
+assert new == {"solopo_llamafactory"}, new
+"""
+    best = min(float(run_python(code).stdout) for _ in range(5))
+    assert best < 0.005  # seconds; under 1 ms on an idle machine, with room for a busy one
+
+
+def test_switched_off_by_environment():
+    code = "import sys, torch; assert 'HostImportHook' not in str(sys.meta_path), sys.meta_path"
+    result = run_python(code, SOLOPO_DISABLE="1")
+    assert result.returncode == 0, result.stderr
+    result = run_python(code, TORCH_DEVICE_BACKEND_AUTOLOAD="0")
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_broken_installation_only_warns():
+    code = """
+import sys, solopo_llamafactory.autoload as autoload
+autoload.enable = lambda: 1 / 0
+autoload.install()
+"""
+    result = run_python(code)
+    assert result.returncode == 0
+    assert "`stage: solopo` is off" in result.stderr
+
+
+def test_enable_by_hand_before_and_after_the_host_is_loaded():
+    for order in ("import solopo_llamafactory as s; s.enable(); import llamafactory.train.tuner as t",
+                  "import llamafactory.train.tuner as t; import solopo_llamafactory as s; s.enable(); s.enable()"):  # fmt: skip
+        code = f"""
+{order}
+from llamafactory.hparams import parser
+assert any(cls.__name__ == "SolopoFinetuningArguments" for cls in parser._TRAIN_ARGS)
+assert t.read_args.__wrapped__
+t.read_args({{"stage": "solopo"}})
+assert t.run_dpo.__wrapped__ and not hasattr(t.run_dpo.__wrapped__, "__wrapped__")
+"""
+        result = run_python(code, TORCH_DEVICE_BACKEND_AUTOLOAD="0")
+        assert result.returncode == 0, result.stderr
+
+
+def test_help_shows_the_arguments():
+    """`llamafactory-cli train --help`, and with it `--stage solopo` on the command line."""
+    result = run_python("import sys; sys.argv = ['x', 'train', '--help']; from llamafactory.cli import main; main()")
+    assert result.returncode == 0, result.stderr
+    for argument in ("--solopo_alpha", "--solopo_align {chosen,both}", "--solopo_view {both,long,short}"):
+        assert argument in result.stdout
+    assert "dpo,kto,solopo}" in result.stdout
+
+
+def test_a_ray_worker_reaches_the_stage(arguments, tmp_path):
+    """Ray pickles the driver's `tuner.Worker` by name and calls its method in a process that never ran `run_exp`."""
+    from llamafactory.train import tuner
+
+    args = arguments(max_steps=1)
+    tuner.read_args(args)
+    (tmp_path / "worker.pickle").write_bytes(pickle.dumps((tuner.Worker, args)))
+    code = f"""
+import pickle
+import llamafactory.train.tuner  # a Ray process may load this first
+Worker, args = pickle.load(open({str(tmp_path / "worker.pickle")!r}, "rb"))
+worker = Worker.__new__(Worker)  # its __init__ wants a GPU
+worker._training_function({{"args": args, "callbacks": []}})
+"""
+    result = run_python(code)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "loss/solo_ra" in (tmp_path / "output" / "trainer_state.json").read_text()
+
+
+def test_the_hosts_own_stages_give_the_same_losses(arguments, tmp_path):
+    """One process with the package switched off, one with it."""
+    data = tmp_path / "data"
+    write_dataset(data, make_rows(6))
+    rows = [{"instruction": row["short_prompt"], "input": "", "output": row["chosen"]} for row in make_rows(6)]
+    (data / "sft.json").write_text(json.dumps(rows))
+    info = json.loads((data / "dataset_info.json").read_text()) | {"sft": {"file_name": "sft.json"}}
+    (data / "dataset_info.json").write_text(json.dumps(info))
+
+    losses = []
+    for disabled in ("1", "0"):
+        outputs = {stage: str(tmp_path / f"{stage}{disabled}") for stage in ("sft", "dpo")}
+        common = {"max_steps": 2, "dataset_dir": str(data)}
+        runs = [
+            arguments(stage="sft", dataset="sft", output_dir=outputs["sft"], **common),
+            arguments(stage="dpo", dataset="pairs_short", output_dir=outputs["dpo"], **common),
+        ]
+        code = f"import torch; from llamafactory.train.tuner import run_exp; [run_exp(args) for args in {runs!r}]"
+        result = run_python(code, SOLOPO_DISABLE=disabled)
+        assert result.returncode == 0, result.stderr[-3000:]
+        losses.append({stage: [log["loss"] for log in read_logs(output)] for stage, output in outputs.items()})
+    assert losses[0] == losses[1]
+    assert len(losses[0]["sft"]) == len(losses[0]["dpo"]) == 2
+
+
+def test_missing_seams_stop_only_this_stage(tmp_path):
+    """A host that moved something: the error names it and the host's version, other stages parse as before."""
+    code = """
+import llamafactory.data.loader as loader
+del loader._get_merged_dataset
+from llamafactory.train.tuner import read_args
+read_args({"stage": "sft"})
+try:
+    read_args({"stage": "solopo"})
+except RuntimeError as err:
+    print(err)
+"""
+    result = run_python(code)
+    assert result.returncode == 0, result.stderr
+    assert "llamafactory.data.loader._get_merged_dataset" in result.stdout
+    assert "LLaMA-Factory 0.9" in result.stdout
+
+
+def test_a_parser_without_argument_lists_stops_only_this_stage():
+    code = """
+import sys, importlib.abc, importlib.util
+import solopo_llamafactory.autoload as autoload
+join = autoload._join
+def breaking(module):
+    del module._TRAIN_ARGS
+    join(module)
+    module._TRAIN_ARGS = []
+autoload._join = breaking
+from llamafactory.train.tuner import read_args
+read_args({"stage": "sft"})
+try:
+    read_args(["--stage", "solopo"])
+except RuntimeError as err:
+    print(err)
+"""
+    result = run_python(code)
+    assert result.returncode == 0, result.stderr
+    assert "llamafactory.hparams.parser._TRAIN_ARGS" in result.stdout
+
+
+def test_version_one_of_the_host_is_refused(tmp_path):
+    code = """
+import torch  # as the host's launcher does first
+from llamafactory.v1.config.arg_parser import get_args
+try:
+    get_args({"stage": "solopo"})
+except ValueError as err:
+    print(err)
+"""
+    result = run_python(code)
+    assert "unset USE_V1" in result.stdout, result.stderr

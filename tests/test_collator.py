@@ -1,0 +1,35 @@
+"""Batches carry what the model's forward takes and nothing it does not."""
+
+import torch
+
+from solopo_llamafactory.collator import SolopoCollator
+from solopo_llamafactory.packing import sequences_of
+
+
+FEATURES = [
+    {"id": "a", "short_prompt_ids": [1, 2], "long_prompt_ids": [3, 4, 5], "chosen_ids": [6, 7], "rejected_ids": [8]},
+    {"id": "b", "short_prompt_ids": [1], "long_prompt_ids": [3, 4], "chosen_ids": [6], "rejected_ids": [7, 8]},
+]
+
+
+def test_packed():
+    batch = SolopoCollator(sequences_of("both"), packed=True, pad_token_id=0)(FEATURES)
+    assert batch["ids"] == ["a", "b"]
+    assert set(batch["model_inputs"]) == {"input_ids", "position_ids", "logits_to_keep", "packed_row"}
+    assert batch["model_inputs"]["input_ids"].shape == (1, 10 + 7)
+    assert batch["answer_lengths_NS"].tolist() == [[2, 1, 2], [1, 2, 1]]
+    assert batch["targets_A"].shape == batch["model_inputs"]["logits_to_keep"].shape == (9,)
+
+
+def test_padded():
+    batch = SolopoCollator(sequences_of("both"), packed=False, pad_token_id=0)(FEATURES)
+    assert batch["model_inputs"]["input_ids"].shape == (6, 5)
+    assert batch["model_inputs"]["logits_to_keep"] == 3
+    assert batch["answer_columns_A"].shape == batch["targets_A"].shape == (9,)
+
+
+def test_batches_pass_through_worker_processes():
+    collator = SolopoCollator(sequences_of("both"), packed=True, pad_token_id=0)
+    loader = torch.utils.data.DataLoader(FEATURES, batch_size=2, collate_fn=collator, num_workers=1)
+    (batch,) = loader
+    assert batch["model_inputs"]["packed_row"] == collator(FEATURES)["model_inputs"]["packed_row"]

@@ -1,0 +1,123 @@
+"""Records in every accepted form, and a named reason for every other one."""
+
+import pytest
+from llamafactory.data.parser import DatasetAttr
+
+from solopo_llamafactory.converter import FEATURES, SolopoDatasetConverter
+
+
+ROW = {"id": 7, "short_prompt": "s", "long_prompt": "l", "chosen": "c", "rejected": "r"}
+
+
+def convert(row: dict, **entry) -> dict:
+    columns = {"prompt": "short_prompt", "long_prompt": "long_prompt", "chosen": "chosen", "rejected": "rejected"}
+    attr = DatasetAttr("file", dataset_name="d")
+    attr.join({"formatting": "solopo", "ranking": True, "columns": columns, **entry})
+    attr.long_prompt = "long_prompt"
+    return SolopoDatasetConverter(attr, data_args=None)(row)
+
+
+def user(content: str) -> list[dict]:
+    return [{"role": "user", "content": content}]
+
+
+def test_prompts_as_text():
+    row = convert(ROW)
+    assert row["drop_reason"] is None
+    assert row["id"] == "7"
+    assert row["short_prompt"] == user("s") and row["long_prompt"] == user("l")
+    assert (row["chosen"], row["rejected"]) == ("c", "r")
+    assert list(row) == list(FEATURES)
+
+
+OPENAI = [
+    {"role": "system", "content": "Be short."},
+    {"role": "user", "content": "a"},
+    {"role": "assistant", "content": "b"},
+    {"role": "user", "content": "c"},
+]
+SHAREGPT = [
+    {"from": "system", "value": "Be short."},
+    {"from": "human", "value": "a"},
+    {"from": "gpt", "value": "b"},
+    {"from": "human", "value": "c"},
+]
+
+
+@pytest.mark.parametrize("messages", [OPENAI, SHAREGPT])
+def test_prompts_as_messages(messages):
+    row = convert({**ROW, "short_prompt": messages, "long_prompt": messages})
+    assert row["drop_reason"] is None
+    assert row["short_system"] == row["long_system"] == "Be short."
+    assert row["short_prompt"] == OPENAI[1:] == row["long_prompt"]
+
+
+def test_arrow_fills_absent_keys_with_null():
+    messages = [{"from": "human", "value": "a", "role": None, "content": None}]
+    assert convert({**ROW, "short_prompt": messages})["short_prompt"] == user("a")
+
+
+def test_tags_of_dataset_info():
+    messages = [{"speaker": "Kunde", "text": "a"}]
+    row = convert(
+        {**ROW, "long_prompt": messages}, tags={"role_tag": "speaker", "content_tag": "text", "user_tag": "Kunde"}
+    )
+    assert row["long_prompt"] == user("a")
+
+
+def test_tool_results_may_end_a_prompt():
+    messages = [
+        {"role": "user", "content": "a"},
+        {"from": "function_call", "value": "{}"},
+        {"role": "tool", "content": "result"},
+    ]
+    row = convert({**ROW, "short_prompt": messages})
+    assert [message["role"] for message in row["short_prompt"]] == ["user", "function", "observation"]
+
+
+def test_the_system_field():
+    assert convert({**ROW, "system": "Be short."})["short_system"] == "Be short."
+    assert convert({**ROW, "system": None})["short_system"] == ""
+
+
+def test_ids_come_from_the_content_where_there_are_none():
+    without = {key: value for key, value in ROW.items() if key != "id"}
+    assert convert(without)["id"] == convert(dict(reversed(without.items())))["id"]
+    assert convert(without)["id"] != convert({**without, "chosen": "other"})["id"]
+    assert convert({**without, "chosen": None})["id"]  # dropped rows have one too
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"chosen": None}, "no chosen"),
+        ({"rejected": ""}, "empty rejected"),
+        ({"long_prompt": " \n"}, "empty long_prompt"),
+        ({"short_prompt": []}, "empty short_prompt"),
+        ({"chosen": "same ", "rejected": "same"}, "chosen equals rejected"),
+        ({"chosen": 1960}, "chosen is not text"),
+        ({"short_prompt": 5}, "short_prompt is not text"),
+        ({"system": 3}, "system is not text"),
+        ({"short_prompt": [{"role": "wizard", "content": "a"}]}, "short_prompt has an odd role"),
+        ({"short_prompt": [{"content": "a"}]}, "short_prompt has an odd role"),
+        ({"short_prompt": ["a"]}, "short_prompt has a message that is not an object"),
+        ({"short_prompt": [{"role": "user", "content": ["a"]}]}, "short_prompt has a message without text"),
+        ({"long_prompt": user("a") + user("b")}, "long_prompt has roles in an odd order"),
+        (
+            {"long_prompt": [*user("a"), {"role": "assistant", "content": "b"}]},
+            "long_prompt does not end with the user",
+        ),
+        ({"long_prompt": [{"role": "system", "content": "a"}]}, "long_prompt does not end with the user"),
+        ({"long_prompt": user("  ")}, "empty long_prompt"),
+    ],
+)
+def test_reasons(change, reason):
+    row = convert({**ROW, **change})
+    assert row["drop_reason"] == reason
+    assert row["id"] == "7"
+    assert list(row) == list(FEATURES)
+
+
+def test_a_missing_field_is_a_missing_value():
+    row = {key: value for key, value in ROW.items() if key != "chosen"}
+    assert convert(row)["drop_reason"] == "no chosen"

@@ -1,0 +1,105 @@
+"""Tokens are what the host renders, identical after both prompts, and nothing is cut."""
+
+import pytest
+from llamafactory.data import get_template_and_fix_tokenizer
+from llamafactory.data.processor import PairwiseDatasetProcessor
+from llamafactory.hparams import DataArguments
+from transformers import AutoTokenizer
+
+from solopo_llamafactory.processor import FEATURES, SolopoDatasetProcessor
+
+
+def processor_for(path: str, template: str, **arguments) -> SolopoDatasetProcessor:
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    data_args = DataArguments(template=template, cutoff_len=64, **arguments)
+    return SolopoDatasetProcessor(get_template_and_fix_tokenizer(tokenizer, data_args), tokenizer, None, data_args)
+
+
+def make_row(**change) -> dict:
+    user = [{"role": "user", "content": "Where is the fable grove? " * 9}]
+    row = {
+        "id": "1",
+        "short_prompt": user,
+        "short_system": "",
+        "long_prompt": [{"role": "user", "content": "Amber cedar. " * 50 + user[0]["content"]}],
+        "long_system": "",
+        "chosen": "North of the jetty.",
+        "rejected": "Unknown.",
+        "drop_reason": None,
+    }
+    return {**row, **change}
+
+
+def process(processor: SolopoDatasetProcessor, *rows: dict) -> list[dict]:
+    columns = processor.preprocess_dataset({key: [row[key] for row in rows] for key in rows[0]})
+    assert list(columns) == list(FEATURES)
+    return [dict(zip(columns, values)) for values in zip(*columns.values())]
+
+
+@pytest.mark.parametrize("family, template", [("qwen2", "qwen"), ("llama", "llama3")])
+def test_tokens_are_the_hosts_own_and_nothing_is_cut(family, template, tiny_qwen2, tiny_llama):
+    processor = processor_for({"qwen2": tiny_qwen2, "llama": tiny_llama}[family], template)
+    row = make_row()
+    (output,) = process(processor, row)
+    assert output["drop_reason"] is None
+    assert len(output["short_prompt_ids"]) > processor.data_args.cutoff_len
+
+    host = PairwiseDatasetProcessor(
+        processor.template, processor.tokenizer, None, DataArguments(template=template, cutoff_len=10**6)
+    )
+    for view in ("short", "long"):
+        chosen_ids, chosen_labels, rejected_ids, _ = host._encode_data_example(
+            row[f"{view}_prompt"],
+            [{"role": "assistant", "content": row[answer]} for answer in ("chosen", "rejected")],
+            "",
+            "",
+            [],
+            [],
+            [],
+        )
+        assert output[f"{view}_prompt_ids"] + output["chosen_ids"] == chosen_ids
+        assert output[f"{view}_prompt_ids"] + output["rejected_ids"] == rejected_ids
+        assert [label for label in chosen_labels if label != -100] == output["chosen_ids"]
+
+
+def test_the_system_message_is_rendered(tiny_qwen2):
+    processor = processor_for(tiny_qwen2, "qwen")
+    (output,) = process(processor, make_row(short_system="Speak like a mason."))
+    assert "Speak like a mason." in processor.tokenizer.decode(output["short_prompt_ids"])
+    assert "Speak like a mason." not in processor.tokenizer.decode(output["long_prompt_ids"])
+
+
+def test_dropped_rows_are_kept_with_their_reason(tiny_qwen2):
+    dropped = dict.fromkeys(make_row()) | {"id": "2", "drop_reason": "no chosen"}
+    outputs = process(processor_for(tiny_qwen2, "qwen"), dropped, make_row())
+    assert [output["drop_reason"] for output in outputs] == ["no chosen", None]
+    assert outputs[0]["id"] == "2" and outputs[0]["chosen_ids"] is None
+
+
+def test_an_answer_that_merges_with_the_prompt_is_dropped(tmp_path):
+    """A tokenizer that knows "\\n\\n" as one token: after "assistant\\n", an answer that starts with line breaks moves it."""
+    from solopo_llamafactory.tiny import make_tiny_model
+
+    path = make_tiny_model(str(tmp_path), "qwen2", ["a\n\nb\n\nc\n\n"] * 50)
+    processor = processor_for(path, "qwen")
+    merging, plain = process(processor, make_row(rejected="\n\nUnknown."), make_row())
+    assert merging["drop_reason"] == "an answer's tokens merge with the prompt's"
+    assert plain["drop_reason"] is None
+
+
+def test_a_reasoning_template_whose_prompt_depends_on_the_answer(tiny_qwen2):
+    """Without thinking, the host adds empty thoughts to the prompt, but only where the answer has none."""
+    processor = processor_for(tiny_qwen2, "qwen3", enable_thinking=None)
+    thinking = make_row(chosen="<think>\nfar\n</think>\n\nNorth.")
+    (output,) = process(processor, thinking)
+    assert output["drop_reason"] == "prompt tokens depend on the answer"
+    (output,) = process(processor, make_row())
+    assert output["drop_reason"] is None
+
+
+def test_the_printed_example_reads_back(tiny_qwen2, capsys):
+    processor = processor_for(tiny_qwen2, "qwen")
+    (output,) = process(processor, make_row())
+    processor.print_data_example(output)
+    printed = capsys.readouterr().out
+    assert "North of the jetty." in printed and "<|im_start|>assistant" in printed

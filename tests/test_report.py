@@ -1,0 +1,90 @@
+"""Counting and dropping on the mapped dataset, and the summary."""
+
+from types import SimpleNamespace
+
+import pytest
+from datasets import Dataset
+from test_cost import QWEN_7B
+
+from solopo_llamafactory.processor import FEATURES
+from solopo_llamafactory.report import DataReport, filter_dataset, predicted_ratios, summary
+
+
+def dataset(*sizes: tuple[int, int, int, int], dropped: str | None = None) -> Dataset:
+    rows = [
+        {
+            "id": f"e{i}",
+            "short_prompt_ids": [1] * short,
+            "long_prompt_ids": [1] * long,
+            "chosen_ids": [1] * chosen,
+            "rejected_ids": [1] * rejected,
+            "drop_reason": None,
+        }
+        for i, (short, long, chosen, rejected) in enumerate(sizes)
+    ]
+    if dropped:
+        rows.append({**dict.fromkeys(FEATURES), "id": "bad", "drop_reason": dropped})
+    return Dataset.from_list(rows, features=FEATURES)
+
+
+def arguments(view="both", align="chosen", overlong="drop"):
+    return SimpleNamespace(solopo_view=view, solopo_align=align, solopo_overlong=overlong)
+
+
+def test_what_is_trained_on_must_fit():
+    # cutoff 20: long + chosen 20 fits, 21 does not; long + rejected is not trained on; short + rejected is
+    data = dataset((5, 15, 5, 9), (5, 16, 5, 1), (5, 10, 1, 16), dropped="no chosen")
+    kept, report = filter_dataset(data, 20, arguments())
+    assert kept["id"][:] == ["e0"]
+    assert "drop_reason" not in kept.column_names
+    assert report.dropped == {"over-long": 2, "no chosen": 1}
+    assert report.num_kept == 1
+    assert report.lengths == {
+        "short_prompt_ids": [5],
+        "long_prompt_ids": [15],
+        "chosen_ids": [5],
+        "rejected_ids": [9],
+    }
+
+
+@pytest.mark.parametrize(
+    "view, align, kept",
+    [("both", "chosen", ["a"]), ("both", "both", []), ("long", "chosen", []), ("short", "chosen", ["a"])],
+)
+def test_the_bound_follows_the_view(view, align, kept):
+    data = dataset((5, 15, 5, 9), (1, 1, 1, 1))
+    ids = filter_dataset(data, 20, arguments(view, align))[0]["id"][:]
+    assert ids == (["e0", "e1"] if kept else ["e1"])
+
+
+def test_overlong_as_an_error_names_the_example():
+    with pytest.raises(ValueError, match="`e1` has 21 tokens"):
+        filter_dataset(dataset((5, 15, 5, 9), (5, 16, 5, 1)), 20, arguments(overlong="error"))
+
+
+def test_nothing_left_lists_the_reasons():
+    with pytest.raises(ValueError) as error:
+        filter_dataset(dataset((5, 16, 5, 1), dropped="empty chosen"), 20, arguments())
+    assert "over-long (1), empty chosen (1)" in str(error.value)
+    assert "longest has 21 tokens" in str(error.value)
+
+
+def test_a_report_survives_json():
+    _, report = filter_dataset(dataset((5, 15, 5, 9)), 20, arguments())
+    assert DataReport(**report.to_dict()) == report
+
+
+def test_summary_tells_everything():
+    _, report = filter_dataset(dataset((1100, 7500, 200, 200), dropped="no chosen"), 8192, arguments())
+    text = summary(report, "train", QWEN_7B, "both", "chosen")
+    assert "1 examples kept, 1 dropped: no chosen (1)." in text
+    assert "0.147" in text  # rho = 1100 / 7500
+    assert "9200 in the packed row, 7900 in plain long PO" in text  # 1100 + 400 + 7500 + 200
+    assert "15408 in the host's dpo stage" in text  # 2 * 7704: 7700 padded to a multiple of 8
+
+
+def test_the_paper_s_setting_is_cheaper_than_the_host_s_long_pair():
+    _, report = filter_dataset(dataset((1100, 7500, 200, 200)), 8192, arguments())
+    ratios = predicted_ratios(report, QWEN_7B, "both", "chosen")
+    assert 0.5 < ratios["the host's dpo stage on the long pair"] < 0.65
+    assert ratios["plain long PO with a shared prompt"] > 1
