@@ -27,7 +27,7 @@ setup(
         "deepspeed": ["deepspeed", "ninja"],
         "flash-attn": ["flash-attn"],
         "liger": ["liger-kernel"],
-        "test": ["pytest", "pytest-timeout", "ruff", "deepspeed", "ninja"],
+        "test": ["pytest", "pytest-timeout", "pytest-xdist", "ruff", "deepspeed", "ninja"],
     },
     entry_points={
         "console_scripts": ["solopo = solopo_llamafactory.cli:main"],

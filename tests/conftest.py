@@ -139,14 +139,24 @@ def read_logs(output_dir: str) -> list[dict]:
     return [log for log in state["log_history"] if "loss" in log]
 
 
-def launch(args: dict, folder: Path, processes: int = 1, **environment) -> subprocess.CompletedProcess:
-    """Run `llamafactory-cli train` in processes of its own, as a user does."""
-    config = folder / "config.json.yaml"
+def launch(args: dict, folder: Path, **environment: str) -> subprocess.CompletedProcess:
+    """Run `llamafactory-cli train` as a user does; `NPROC_PER_NODE="2"` starts two processes."""
     folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "config.yaml"
     config.write_text(json.dumps(args))  # JSON is YAML
-    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **environment}
-    if processes > 1:
-        env |= {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": str(processes), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        ["llamafactory-cli", "train", str(config)], env=env, capture_output=True, text=True, timeout=400
+        ["llamafactory-cli", "train", str(config)],
+        env=command_environment(**environment),
+        capture_output=True,
+        text=True,
+        timeout=500,
+        cwd=ROOT,
     )
+
+
+def command_environment(**environment: str) -> dict[str, str]:
+    """The environment of a command: our scripts on PATH, and torchrun where processes are counted."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    if "NPROC_PER_NODE" in environment:
+        environment["FORCE_TORCHRUN"] = "1"
+    return {**os.environ, "PATH": path, **environment}

@@ -1,0 +1,115 @@
+"""Which models take a packed row is found by running them; those that do not give the same results padded."""
+
+import pytest
+import torch
+import transformers
+from test_attention import gradients, make_examples, packed_logps, padded_logps, plain_logps
+
+from solopo_llamafactory.packable import check_rope, packing_obstacle, use_packed_attention
+from solopo_llamafactory.packing import sequences_of
+
+
+SHAPE = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+}
+
+
+def make_model(name: str, attention: str = "sdpa", **change):
+    config = getattr(transformers, f"{name}Config")(**SHAPE, **change)
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("Qwen2", {}),
+        ("Llama", {}),
+        ("Qwen3", {"head_dim": 8}),
+        ("Mistral", {"sliding_window": None}),
+        ("Mistral", {"sliding_window": 128}),  # longer than every sequence: it never cuts
+        ("Phi3", {}),
+    ],
+)
+def test_packed(name, change):
+    model = make_model(name, **change)
+    examples, sequences = make_examples(2), sequences_of("both")
+    expected = plain_logps(model, examples, sequences)
+    expected_gradients = gradients(model, expected)
+    assert use_packed_attention([model], max_length=100) is None
+    logps = packed_logps(model, examples, sequences)
+    torch.testing.assert_close(logps, expected, rtol=1e-5, atol=1e-5)
+    for key, gradient in gradients(model, logps).items():
+        scale = expected_gradients[key].abs().max()
+        torch.testing.assert_close(gradient / scale, expected_gradients[key] / scale, rtol=0, atol=1e-4, msg=key)
+
+
+@pytest.mark.parametrize(
+    "name, attention, change, words",
+    [
+        ("Gemma2", "eager", {"head_dim": 8}, "softcap"),
+        ("Mistral", "sdpa", {"sliding_window": 16}, "sliding window of 16"),
+        ("Gemma3Text", "sdpa", {"head_dim": 8, "sliding_window": 16}, "sliding window of 16"),
+        ("Qwen2", "flex_attention", {}, "flex_attention"),
+    ],
+)
+def test_padded(name, attention, change, words):
+    model = make_model(name, attention, **change)
+    obstacle = use_packed_attention([model], max_length=100)
+    assert words in obstacle
+    assert model.config._attn_implementation == attention  # untouched
+    if attention == "flex_attention":
+        return  # has no CPU backward pass
+    examples, sequences = make_examples(2), sequences_of("both")
+    expected = plain_logps(model, examples, sequences)
+    torch.testing.assert_close(padded_logps(model, examples, sequences), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_outside_the_attention_interface():
+    config = transformers.BloomConfig(vocab_size=300, hidden_size=32, n_layer=2, n_head=4)
+    obstacle = packing_obstacle(transformers.BloomForCausalLM(config), max_length=100)
+    assert obstacle is not None
+
+
+def test_all_models_are_switched_or_none():
+    packable, not_packable = make_model("Qwen2"), make_model("Gemma2", "eager", head_dim=8)
+    assert use_packed_attention([packable, not_packable], max_length=100) is not None
+    assert packable.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize(
+    "rope, limit",
+    [
+        ({"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}, 64),
+        (
+            {
+                "rope_type": "longrope",
+                "short_factor": [1.0] * 4,
+                "long_factor": [2.0] * 4,
+                "original_max_position_embeddings": 32,
+                "rope_theta": 1e4,
+            },
+            32,
+        ),
+    ],
+)
+def test_rope_that_depends_on_the_batch_is_refused_by_name(rope, limit):
+    config = transformers.LlamaConfig(**SHAPE, max_position_embeddings=64, rope_parameters=rope)
+    check_rope(config, max_length=limit)
+    with pytest.raises(ValueError, match=f"`{rope['rope_type']}`.*at most {limit}"):
+        check_rope(config, max_length=limit + 1)
+
+
+def test_fixed_rope_types_pass():
+    for rope_type in ("default", "linear", "yarn", "llama3"):
+        rope = {"rope_type": rope_type, "factor": 2.0, "rope_theta": 1e4, "original_max_position_embeddings": 32}
+        rope |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0} if rope_type == "llama3" else {}
+        config = transformers.LlamaConfig(**SHAPE, max_position_embeddings=64, rope_parameters=rope)
+        check_rope(config, max_length=10_000)
