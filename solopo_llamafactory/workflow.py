@@ -18,6 +18,7 @@ from .host.imports import (
 )
 from .packable import use_packed_attention
 from .packing import sequences_of
+from .plots import plot_training
 from .report import DataReport, predicted_ratios, summary
 from .trainer import SolopoTrainer
 
@@ -82,6 +83,7 @@ def run_solopo(
         trainer.save_state()
         if trainer.is_world_process_zero() and finetuning_args.plot_loss:
             plot_loss(training_args.output_dir, keys=plotted_metrics(dataset_module, finetuning_args))
+            logger.info_rank0(f"Picture of the run: {plot_training(training_args.output_dir)}")
 
     if training_args.do_eval:
         metrics = trainer.evaluate(metric_key_prefix="eval")

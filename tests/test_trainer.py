@@ -154,7 +154,15 @@ def test_outputs_say_solopo_and_have_plots(arguments, tmp_path):
     args = arguments(plot_loss=True, save_strategy="steps", save_steps=2, include_effective_tokens_per_second=True)
     run_host(args)
     output = Path(args["output_dir"])
-    for plot in ("loss", "loss_po", "loss_solo_ra", "rewards_gap", "rewards_chosen_long", "rewards_accuracies"):
+    for plot in (
+        "solopo",
+        "loss",
+        "loss_po",
+        "loss_solo_ra",
+        "rewards_gap",
+        "rewards_chosen_long",
+        "rewards_accuracies",
+    ):
         assert (output / f"training_{plot}.png").stat().st_size > 1000
     assert len(read_logs(str(output))) == 3
     results = json.loads((output / "train_results.json").read_text())

@@ -1,0 +1,46 @@
+"""One picture of a run: the two parts of the loss, the rewards that are aligned, and the gap between them."""
+
+import json
+import os
+from pathlib import Path
+
+
+FILE_NAME = "training_solopo.png"
+
+
+def plot_training(output_dir: str) -> str | None:
+    """Draw `output_dir`/training_solopo.png from its trainer_state.json.
+
+    Returns:
+        The picture's path, or None where fewer than two steps were logged.
+    """
+    from matplotlib.figure import Figure
+
+    state = json.loads(Path(output_dir, "trainer_state.json").read_text(encoding="utf-8"))
+    logs = [log for log in state["log_history"] if "loss/po" in log]
+    if len(logs) < 2:
+        return None
+    panels = {
+        "loss": {"loss": "loss", "loss/po": "preference (loss/po)", "loss/solo_ra": "alignment (loss/solo_ra)"},
+        "reward": {
+            "rewards/chosen": "chosen",
+            "rewards/rejected": "rejected",
+            "rewards/chosen_long": "chosen, long context",
+        },
+        "alignment gap": {"rewards/gap": "|chosen - chosen, long context|"},
+    }
+    steps = [log["step"] for log in logs]
+    figure = Figure(figsize=(13, 3.6), layout="constrained")
+    for axes, (title, curves) in zip(figure.subplots(1, len(panels)), panels.items()):
+        for key, label in curves.items():
+            if key in logs[0]:
+                style = "--" if key.endswith("_long") else "-"  # it comes to lie on the short one
+                axes.plot(steps, [log[key] for log in logs], style, label=label, linewidth=1.5)
+        axes.set_title(title)
+        axes.set_xlabel("step")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    path = os.path.join(output_dir, FILE_NAME)
+    figure.savefig(f"{path}.unfinished", format="png", dpi=90)
+    os.replace(f"{path}.unfinished", path)
+    return path
