@@ -4,12 +4,14 @@ Optimizers, schedulers, reference model, samplers and logging are inherited. Sha
 an example (see `packing.sequences_of`), A answer tokens, V vocabulary, M metrics.
 """
 
+import inspect
 from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from .collator import MODEL_INPUTS
 from .guard import CollapseGuard
 from .host.imports import CustomDPOTrainer
 from .logprobs import answer_logps, token_logps
@@ -54,11 +56,15 @@ class SolopoTrainer(CustomDPOTrainer):
 
     def concatenated_forward(self, model, batch: dict[str, Any], is_ref_model: bool = False) -> dict[str, Tensor]:
         """Sums of the answers' token log-probs by sequence name, each (N,) float32. One forward pass."""
-        logits = model(**batch["model_inputs"], use_cache=False, return_dict=True).logits
-        if "answer_columns_A" in batch:  # padded rows: the last logit of a row predicts nothing of it
-            logits_AV = logits[:, :-1].flatten(0, 1)[batch["answer_columns_A"]]
-        else:
+        inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
+        if "packed_row" not in batch:  # padded rows are for foreign models, which may not know all of these
+            known = inspect.signature(self.accelerator.unwrap_model(self.model).forward).parameters
+            inputs = {name: value for name, value in inputs.items() if name in known}
+        logits = model(**inputs, use_cache=False, return_dict=True).logits
+        if "packed_row" in batch:
             logits_AV = logits[0]
+        else:  # the last column predicts nothing of the row
+            logits_AV = logits[:, -batch["logits_to_keep"] : -1].flatten(0, 1)[batch["answer_columns_A"]]
         logps_NS = answer_logps(token_logps(logits_AV, batch["targets_A"]), batch["answer_lengths_NS"])
         return dict(zip(self.sequence_names, logps_NS.unbind(1)))
 
@@ -68,7 +74,8 @@ class SolopoTrainer(CustomDPOTrainer):
             return dict.fromkeys(self.sequence_names)
         adapter_off = self.accelerator.unwrap_model(model).disable_adapter if self.ref_model is None else nullcontext
         with torch.no_grad(), adapter_off():
-            return self.concatenated_forward(self.ref_model or model, batch, is_ref_model=True)
+            reference = model if self.ref_model is None else self.ref_model
+            return self.concatenated_forward(reference, batch, is_ref_model=True)
 
     def example_losses(self, model, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of each example, (N,), and metrics of each example, (N,) each, without gradient.

@@ -2,7 +2,7 @@
 
 import torch
 
-from solopo_llamafactory.collator import SolopoCollator
+from solopo_llamafactory.collator import MODEL_INPUTS, SolopoCollator
 from solopo_llamafactory.packing import sequences_of
 
 
@@ -15,16 +15,17 @@ FEATURES = [
 def test_packed():
     batch = SolopoCollator(sequences_of("both"), packed=True, pad_token_id=0)(FEATURES)
     assert batch["ids"] == ["a", "b"]
-    assert set(batch["model_inputs"]) == {"input_ids", "position_ids", "logits_to_keep", "packed_row"}
-    assert batch["model_inputs"]["input_ids"].shape == (1, 10 + 7)
+    assert set(batch) & set(MODEL_INPUTS) == {"input_ids", "position_ids", "logits_to_keep", "packed_row"}
+    assert batch["input_ids"].shape == (1, 10 + 7)
     assert batch["answer_lengths_NS"].tolist() == [[2, 1, 2], [1, 2, 1]]
-    assert batch["targets_A"].shape == batch["model_inputs"]["logits_to_keep"].shape == (9,)
+    assert batch["targets_A"].shape == batch["logits_to_keep"].shape == (9,)
 
 
 def test_padded():
     batch = SolopoCollator(sequences_of("both"), packed=False, pad_token_id=0)(FEATURES)
-    assert batch["model_inputs"]["input_ids"].shape == (6, 5)
-    assert batch["model_inputs"]["logits_to_keep"] == 3
+    assert set(batch) & set(MODEL_INPUTS) == {"input_ids", "attention_mask", "position_ids", "logits_to_keep"}
+    assert batch["input_ids"].shape == (6, 5)
+    assert batch["logits_to_keep"] == 3
     assert batch["answer_columns_A"].shape == batch["targets_A"].shape == (9,)
 
 
@@ -32,4 +33,4 @@ def test_batches_pass_through_worker_processes():
     collator = SolopoCollator(sequences_of("both"), packed=True, pad_token_id=0)
     loader = torch.utils.data.DataLoader(FEATURES, batch_size=2, collate_fn=collator, num_workers=1)
     (batch,) = loader
-    assert batch["model_inputs"]["packed_row"] == collator(FEATURES)["model_inputs"]["packed_row"]
+    assert batch["packed_row"] == collator(FEATURES)["packed_row"]

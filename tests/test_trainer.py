@@ -114,6 +114,25 @@ def test_padded_batches_give_the_same_losses(train, tmp_path, monkeypatch, caplo
     assert losses(padded) == pytest.approx(losses(packed), rel=1e-5)
 
 
+@pytest.mark.parametrize("name", ["Bloom", "Gemma2"])
+def test_models_that_cannot_pack_train_on_padded_batches(name, train, tmp_path, tiny_qwen2):
+    """Bloom has ALiBi outside the attention interface and takes no position ids, Gemma 2 soft-caps its attention."""
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_qwen2)
+    shape = {"vocab_size": len(tokenizer), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    if name == "Gemma2":
+        shape |= {"head_dim": 8, "intermediate_size": 64, "num_key_value_heads": 2}
+    config = getattr(transformers, f"{name}Config")(**shape)
+    path = str(tmp_path / "model")
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+
+    ours = train(model_name_or_path=path, solopo_alpha=0, output_dir=str(tmp_path / "ours"))
+    host = train(model_name_or_path=path, stage="dpo", dataset="pairs_short", output_dir=str(tmp_path / "host"))
+    assert losses(ours) == pytest.approx(losses(host), rel=1e-5)
+
+
 @pytest.mark.parametrize("batch_size", [4, 3])
 def test_eval_loss_is_the_mean_over_examples(batch_size, train, tmp_path):
     """7 examples do not divide by 4: the last batch must not weigh as much as a full one."""
@@ -167,6 +186,7 @@ def test_outputs_say_solopo_and_have_plots(arguments, tmp_path):
     assert len(read_logs(str(output))) == 3
     results = json.loads((output / "train_results.json").read_text())
     assert results["effective_tokens_per_sec"] > 0
+    assert json.loads((output / "trainer_state.json").read_text())["total_flos"] > 0
     card = (output / "README.md").read_text()
     assert "solopo" in card.lower()
 
