@@ -49,6 +49,9 @@ class SolopoTrainer(CustomDPOTrainer):
             label_smoothing=finetuning_args.dpo_label_smoothing,
         )
         self.sequence_names = list(sequences_of(finetuning_args.solopo_view, finetuning_args.solopo_align))
+        model = kwargs["model"]
+        base_model = model.get_base_model() if hasattr(model, "get_base_model") else model  # below an adapter
+        self.forward_parameters = inspect.signature(type(base_model).forward).parameters
         self._eval_metrics: list[Tensor] = []
         super().__init__(finetuning_args=finetuning_args, **kwargs)
         if finetuning_args.solopo_view == "both":
@@ -58,8 +61,7 @@ class SolopoTrainer(CustomDPOTrainer):
         """Sums of the answers' token log-probs by sequence name, each (N,) float32. One forward pass."""
         inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
         if "packed_row" not in batch:  # padded rows are for foreign models, which may not know all of these
-            known = inspect.signature(self.accelerator.unwrap_model(self.model).forward).parameters
-            inputs = {name: value for name, value in inputs.items() if name in known}
+            inputs = {name: value for name, value in inputs.items() if name in self.forward_parameters}
         logits = model(**inputs, use_cache=False, return_dict=True).logits
         if "packed_row" in batch:
             logits_AV = logits[0]

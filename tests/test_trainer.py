@@ -128,9 +128,12 @@ def test_models_that_cannot_pack_train_on_padded_batches(name, train, tmp_path, 
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(path)
     tokenizer.save_pretrained(path)
 
-    ours = train(model_name_or_path=path, solopo_alpha=0, output_dir=str(tmp_path / "ours"))
-    host = train(model_name_or_path=path, stage="dpo", dataset="pairs_short", output_dir=str(tmp_path / "host"))
-    assert losses(ours) == pytest.approx(losses(host), rel=1e-5)
+    for finetuning_type in ("full", "lora"):
+        common = {"model_name_or_path": path, "finetuning_type": finetuning_type}
+        ours = train(solopo_alpha=0, output_dir=str(tmp_path / f"ours-{finetuning_type}"), **common)
+        dpo = {"stage": "dpo", "dataset": "pairs_short"}
+        host = train(**dpo, output_dir=str(tmp_path / f"host-{finetuning_type}"), **common)
+        assert losses(ours) == pytest.approx(losses(host), rel=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [4, 3])

@@ -1,5 +1,6 @@
 """Replacements in the host's data loading, and loading the stage's data through it."""
 
+import inspect
 import json
 import os
 import shutil
@@ -52,8 +53,8 @@ def read_long_prompt_column(join):
     """Around `DatasetAttr.join`, which copies the columns it knows only."""
 
     @wraps(join)
-    def wrapper(self, attr):
-        join(self, attr)
+    def wrapper(self, attr, *args, **kwargs):
+        join(self, attr, *args, **kwargs)
         self.long_prompt = attr.get("columns", {}).get("long_prompt")
 
     return wrapper
@@ -62,35 +63,38 @@ def read_long_prompt_column(join):
 def check_formats(get_merged_dataset):
     """Around `loader._get_merged_dataset`: our data under our stage, the host's under its own."""
 
-    @wraps(get_merged_dataset)
-    def wrapper(dataset_names, model_args, data_args, training_args, stage, **kwargs):
-        for name, attr in zip(dataset_names or [], get_dataset_list(dataset_names, data_args.dataset_dir)):
-            if stage == STAGE:
+    def change(call):
+        names, data_args = call["dataset_names"], call["data_args"]
+        for name, attr in zip(names or [], get_dataset_list(names, data_args.dataset_dir)):
+            if call["stage"] == STAGE:
                 _check_solopo_entry(name, attr)
             elif attr.formatting == FORMAT:
                 raise ValueError(_wrong_stage_sentence(name, data_args.dataset_dir))
-        host_stage = "rm" if stage == STAGE else stage  # "rm": the host's word for ranked data
-        return get_merged_dataset(dataset_names, model_args, data_args, training_args, host_stage, **kwargs)
+        if call["stage"] == STAGE:
+            call["stage"] = "rm"  # the host's word for ranked data
 
-    return wrapper
+    return _with_changed_arguments(get_merged_dataset, change)
 
 
 def name_broken_lines(load_single_dataset):
     """Around `loader._load_single_dataset`: say where a file cannot be read instead of Arrow's traceback."""
+    signature = inspect.signature(load_single_dataset)
 
     @wraps(load_single_dataset)
-    def wrapper(dataset_attr, model_args, data_args, training_args):
-        if dataset_attr.formatting != FORMAT:
-            return load_single_dataset(dataset_attr, model_args, data_args, training_args)
-        path = Path(str(data_args.dataset_dir), dataset_attr.dataset_name)
-        if dataset_attr.load_from == "file" and path.is_file() and path.stat().st_size == 0:
+    def wrapper(*args, **kwargs):
+        call = signature.bind(*args, **kwargs).arguments
+        attr = call["dataset_attr"]
+        if attr.formatting != FORMAT:
+            return load_single_dataset(*args, **kwargs)
+        path = Path(str(call["data_args"].dataset_dir), attr.dataset_name)
+        if attr.load_from == "file" and path.is_file() and path.stat().st_size == 0:
             raise ValueError(f"{path} is empty: a `solopo` dataset needs at least one JSON object.")
         try:
-            return load_single_dataset(dataset_attr, model_args, data_args, training_args)
+            return load_single_dataset(*args, **kwargs)
         except DatasetGenerationError as err:
             files = [path] if path.is_file() else sorted(path.glob("*"))
-            broken = find_broken_line(files) if dataset_attr.load_from == "file" else None
-            raise ValueError(broken or f"{dataset_attr} cannot be read: {err.__cause__ or err}.") from err
+            broken = find_broken_line(files) if attr.load_from == "file" else None
+            raise ValueError(broken or f"{attr} cannot be read: {err.__cause__ or err}.") from err
 
     return wrapper
 
@@ -98,24 +102,26 @@ def name_broken_lines(load_single_dataset):
 def align_with_features(align_dataset):
     """Around `loader.align_dataset`: the converter's columns with their types."""
 
-    @wraps(align_dataset)
-    def wrapper(dataset, dataset_attr, data_args, training_args):
-        if dataset_attr.formatting == FORMAT:
-            _check_file_columns(dataset, dataset_attr)
-            dataset = _MapWith(dataset, converter.FEATURES)
-        return align_dataset(dataset, dataset_attr, data_args, training_args)
+    def change(call):
+        if call["dataset_attr"].formatting == FORMAT:
+            _check_file_columns(call["dataset"], call["dataset_attr"])
+            call["dataset"] = _MapWith(call["dataset"], converter.FEATURES)
 
-    return wrapper
+    return _with_changed_arguments(align_dataset, change)
 
 
 def choose_processor(get_dataset_processor):
     """Around `loader._get_dataset_processor`."""
+    signature = inspect.signature(get_dataset_processor)
 
     @wraps(get_dataset_processor)
-    def wrapper(data_args, stage, template, tokenizer, mm_processor, **kwargs):
-        if stage == STAGE:
-            return processor.SolopoDatasetProcessor(template, tokenizer, mm_processor, data_args)
-        return get_dataset_processor(data_args, stage, template, tokenizer, mm_processor, **kwargs)
+    def wrapper(*args, **kwargs):
+        call = signature.bind(*args, **kwargs).arguments
+        if call["stage"] != STAGE:
+            return get_dataset_processor(*args, **kwargs)
+        return processor.SolopoDatasetProcessor(
+            call["template"], call["tokenizer"], call["processor"], call["data_args"]
+        )
 
     return wrapper
 
@@ -127,20 +133,30 @@ def drop_and_count(get_preprocessed_dataset):
     lose a count.
     """
 
-    @wraps(get_preprocessed_dataset)
-    def wrapper(dataset, data_args, training_args, stage, template, tokenizer, mm_processor=None, is_eval=False):
-        if stage == STAGE and dataset is not None:
-            load = _load.get()
+    def change(call):
+        if call["stage"] != STAGE or call["dataset"] is None:
+            return
+        load, split = _load.get(), "eval" if call.get("is_eval") else "train"
 
-            def drop(mapped: Dataset) -> Dataset:
-                kept, report = filter_dataset(mapped, data_args.cutoff_len, load["finetuning_args"])
-                load["reports"].setdefault("eval" if is_eval else "train", []).append(report)
-                return kept
+        def drop(mapped: Dataset) -> Dataset:
+            kept, report = filter_dataset(mapped, call["data_args"].cutoff_len, load["finetuning_args"])
+            load["reports"].setdefault(split, []).append(report)
+            return kept
 
-            dataset = _MapWith(dataset, processor.FEATURES, then=drop)
-        return get_preprocessed_dataset(
-            dataset, data_args, training_args, stage, template, tokenizer, mm_processor, is_eval=is_eval
-        )
+        call["dataset"] = _MapWith(call["dataset"], processor.FEATURES, then=drop)
+
+    return _with_changed_arguments(get_preprocessed_dataset, change)
+
+
+def _with_changed_arguments(function: Callable, change: Callable[[dict], None]) -> Callable:
+    """`function`, whose arguments by name go through `change` first; those we do not know pass as they are."""
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def wrapper(*args, **kwargs):
+        call = signature.bind(*args, **kwargs)
+        change(call.arguments)
+        return function(*call.args, **call.kwargs)
 
     return wrapper
 
@@ -253,6 +269,7 @@ def _fingerprint(template, data_args, finetuning_args, tokenizer) -> dict:
         "vocabulary": len(tokenizer),
         "solopo_view": finetuning_args.solopo_view,
         "solopo_align": finetuning_args.solopo_align,
+        "solopo_overlong": finetuning_args.solopo_overlong,
     }
 
 

@@ -75,7 +75,7 @@ def place_seams(modules: Callable[[str], bool] = lambda name: True) -> None:
             _placed.add(seam)
             try:
                 _place(seam)
-            except AttributeError:
+            except Exception:  # whatever a changed host raises, its other stages go on
                 _missing.append(seam)
 
 

@@ -22,9 +22,9 @@ def check_parsed_arguments(parse_train_args):
     def wrapper(args=None):
         global _parsed_solopo
         parsed = parse_train_args(args)
-        model_args, data_args, training_args, finetuning_args, _ = parsed
-        _parsed_solopo = getattr(finetuning_args, "use_solopo", False)
+        _parsed_solopo = _ours(parsed) is not None
         if _parsed_solopo:
+            model_args, data_args, training_args, finetuning_args, _ = parsed
             check_run(model_args, data_args, training_args, finetuning_args)
             _resolve_checkpoint(training_args)
         return parsed
@@ -48,8 +48,9 @@ def travel_as_dpo(get_train_args):
     @wraps(get_train_args)
     def wrapper(args=None):
         parsed = get_train_args(args)
-        if getattr(parsed[3], "use_solopo", False):
-            parsed[3].stage = "dpo"
+        finetuning_args = _ours(parsed)
+        if finetuning_args is not None:
+            finetuning_args.stage = "dpo"
         return parsed
 
     return wrapper
@@ -59,14 +60,15 @@ def dispatch(run_dpo):
     """Around `tuner.run_dpo`: our workflow for our stage."""
 
     @wraps(run_dpo)
-    def wrapper(model_args, data_args, training_args, finetuning_args, callbacks=None):
-        if not getattr(finetuning_args, "use_solopo", False):
-            return run_dpo(model_args, data_args, training_args, finetuning_args, callbacks)
+    def wrapper(*args, **kwargs):
+        finetuning_args = _ours([*args, *kwargs.values()])
+        if finetuning_args is None:
+            return run_dpo(*args, **kwargs)
 
         from ..workflow import run_solopo
 
         finetuning_args.stage = STAGE
-        return run_solopo(model_args, data_args, training_args, finetuning_args, callbacks)
+        return run_solopo(*args, **kwargs)
 
     return wrapper
 
@@ -76,6 +78,11 @@ def ray_worker(worker: type) -> type:
     from .ray_worker import Worker
 
     return Worker
+
+
+def _ours(arguments):
+    """The fine-tuning arguments among `arguments` if they are our stage's."""
+    return next((each for each in arguments if getattr(each, "use_solopo", False)), None)
 
 
 def _resolve_checkpoint(training_args) -> None:

@@ -125,6 +125,7 @@ def test_tokenized_path_is_written_whole_and_read_back(load, folder, tmp_path):
         ({"cutoff_len": 256}, "another `cutoff_len`"),
         ({"template": "chatml"}, "another `template`"),
         ({"solopo_view": "long"}, "another `solopo_view`"),
+        ({"solopo_overlong": "error"}, "another `solopo_overlong`"),
         ({"model_name_or_path": "llama"}, "another tokenizer"),
     ],
 )
