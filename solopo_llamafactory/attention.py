@@ -130,6 +130,8 @@ def _attention_forward(attend: Callable[..., Tensor]) -> Callable[..., tuple[Ten
             )
         if scaling is None:
             scaling = query.shape[-1] ** -0.5
+        # Under autocast with float32 weights, rotary embeddings leave query and key in float32 beside a half value.
+        query, key = query.to(value.dtype), key.to(value.dtype)
         return attend(query, key, value, packed_row, scaling, dropout), None
 
     return forward

@@ -10,7 +10,6 @@ An exception here would make `import torch` fail, hence the standard library onl
 
 import os
 import sys
-import warnings
 
 
 # Host module -> function of `host.join` to call with it once it is loaded. `hparams.parser` is the first host module
@@ -27,12 +26,12 @@ def install() -> None:
         if os.environ.get("SOLOPO_DISABLE", "").lower() not in ("1", "true", "yes", "on", "y"):
             enable()
     except Exception as err:
-        warnings.warn(f"solopo_llamafactory could not install its hook, `stage: solopo` is off: {err!r}", stacklevel=2)
+        _say(f"solopo_llamafactory could not install its hook, `stage: solopo` is off: {err!r}")
 
 
 def enable() -> None:
     """Join the host modules that are loaded already and wait for the others."""
-    if not any(isinstance(finder, _HostImportHook) for finder in sys.meta_path):
+    if not any(getattr(finder, "is_solopo_hook", False) for finder in sys.meta_path):
         sys.meta_path.insert(0, _HostImportHook())
     for name in HOOKED_MODULES:
         module = sys.modules.get(name)
@@ -43,11 +42,15 @@ def enable() -> None:
 class _HostImportHook:
     """A finder that lets the other finders find the hooked modules and acts once they are executed."""
 
+    is_solopo_hook = True  # by name, not by class: this module may be loaded twice
+
     def find_spec(self, name, path=None, target=None):
         if name not in HOOKED_MODULES:
             return None
         for finder in sys.meta_path:
-            spec = None if finder is self else finder.find_spec(name, path, target)
+            if getattr(finder, "is_solopo_hook", False) or not hasattr(finder, "find_spec"):
+                continue
+            spec = finder.find_spec(name, path, target)
             if spec is not None:
                 break
         else:
@@ -69,6 +72,11 @@ def _join(module) -> None:
 
         getattr(join, HOOKED_MODULES[module.__name__])(module)
     except Exception as err:
-        warnings.warn(
-            f"solopo_llamafactory could not join LLaMA-Factory, `stage: solopo` is off: {err!r}", stacklevel=2
-        )
+        _say(f"solopo_llamafactory could not join LLaMA-Factory, `stage: solopo` is off: {err!r}")
+
+
+def _say(sentence: str) -> None:
+    try:  # not warnings.warn: `python -W error` would turn it into the exception that must not be
+        print(f"Warning: {sentence}", file=sys.stderr)
+    except Exception:
+        pass

@@ -61,6 +61,9 @@ class SolopoDatasetConverter(DatasetConverter):
         row = dict.fromkeys(FEATURES)
         row["id"] = _example_id(example)
         try:
+            for media in ("images", "videos", "audios"):
+                if example.get(media):
+                    raise DropRow(f"has {media}")
             system = example.get(attr.system or "system") or ""
             if not isinstance(system, str):
                 raise DropRow("system is not text")
@@ -97,7 +100,7 @@ class SolopoDatasetConverter(DatasetConverter):
         }
         role = _first(message, attr.role_tag, "role", "from")
         content = _first(message, attr.content_tag, "content", "value")
-        if roles.get(role) is None:
+        if not isinstance(role, str) or roles.get(role) is None:
             raise DropRow(f"{name} has an odd role")
         if not isinstance(content, str):
             raise DropRow(f"{name} has a message without text")

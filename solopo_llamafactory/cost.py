@@ -26,6 +26,8 @@ class ModelShape:
     @classmethod
     def of(cls, config) -> "ModelShape | None":
         """The shape of a dense decoder from its transformers config, or None when it is not one of that kind."""
+        if any(hasattr(config, name) for name in ("num_experts", "num_local_experts", "n_routed_experts")):
+            return None
         try:
             head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
             attention = config.hidden_size * head_dim * 2 * (config.num_attention_heads + config.num_key_value_heads)

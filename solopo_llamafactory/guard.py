@@ -21,6 +21,10 @@ class CollapseGuard(TrainerCallback):
         self.gaps: list[float] = []
         self.warned = False
 
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        for logs in state.log_history:  # of the run that is resumed: it began there
+            self.on_log(args, state, control, logs=logs)
+
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         if self.warned or not logs or "loss" not in logs or "rewards/gap" not in logs:
             return

@@ -22,9 +22,6 @@ def answer_logps(token_logps_A: Tensor, lengths_NS: Tensor) -> Tensor:
         token_logps_A: the answers' log-probs one after another, in the order of `lengths_NS` read row by row.
         lengths_NS: tokens of each answer, int64.
     """
-    lengths = lengths_NS.flatten()
-    answer_A = torch.repeat_interleave(
-        torch.arange(lengths.numel(), device=lengths.device), lengths, output_size=token_logps_A.numel()
-    )
-    sums = torch.zeros(lengths.numel(), dtype=token_logps_A.dtype, device=token_logps_A.device)
-    return sums.index_add(0, answer_A, token_logps_A).view(lengths_NS.shape)
+    # One sum an answer, not index_add: equal tokens give equal sums on a GPU too, where atomics come in any order.
+    answers = token_logps_A.split(lengths_NS.flatten().tolist())
+    return torch.stack([answer.sum() for answer in answers]).view(lengths_NS.shape)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from .attention import BACKENDS, PREFIX, register, whole_row
 
@@ -19,6 +19,7 @@ PROBE_LENGTH = 8
 # Keyword arguments of transformers' attention functions that change nothing for a packed row.
 HARMLESS = {"position_ids", "position_embeddings", "cache_position", "use_cache", "output_attentions", "is_causal"}
 HARMLESS |= {"output_hidden_states", "return_dict", "past_key_value", "past_key_values", "sliding_window"}
+HARMLESS |= {"output_router_logits", "scaling", "dropout"}
 
 
 def use_packed_attention(models: Iterable[PreTrainedModel], max_length: int) -> str | None:
@@ -81,17 +82,24 @@ def packing_obstacle(model: PreTrainedModel, max_length: int) -> str | None:
         batch, heads, length, _ = query.shape
         return query.new_empty(batch, length, heads, value.shape[-1]), None
 
+    masks = []
+
+    def record_mask(*args, local_size: int | None = None, **kwargs) -> None:
+        masks.append(local_size)  # of sliding windows and attention chunks
+
     AttentionInterface.register("packed_probe", record)
+    AttentionMaskInterface.register("packed_probe", record_mask)
     config = copy.deepcopy(model.config)
     config._attn_implementation = "packed_probe"
     layout = whole_row(PROBE_LENGTH)
     try:
         with torch.device("meta"), torch.no_grad():
-            probe = type(model)(config).eval()
+            probe = type(model)(config).to(torch.bfloat16).eval()  # grouped expert kernels take nothing else here
             tokens = torch.zeros(1, PROBE_LENGTH, dtype=torch.long)
             logits = probe(
                 input_ids=tokens,
                 position_ids=tokens,
+                attention_mask=torch.ones_like(tokens),  # without one, transformers looks for packing in the values
                 logits_to_keep=torch.zeros(3, dtype=torch.long),
                 use_cache=False,
                 packed_row=layout,
@@ -103,6 +111,9 @@ def packing_obstacle(model: PreTrainedModel, max_length: int) -> str | None:
         return "its forward ignores `logits_to_keep` as a tensor of positions"
     if len(calls) != config.num_hidden_layers:
         return f"{len(calls)} of its {config.num_hidden_layers} layers use transformers' attention interface"
+    for size in masks:
+        if size is not None and size < max_length:
+            return f"its attention sees {size} tokens at a time, fewer than the longest sequence of {max_length}"
     for call in calls:
         if call.pop("packed_row", None) is not layout:
             return "its layers do not pass keyword arguments on to the attention"
@@ -111,8 +122,9 @@ def packing_obstacle(model: PreTrainedModel, max_length: int) -> str | None:
         window = call.get("sliding_window")
         if window is not None and window < max_length:
             return f"its sliding window of {window} tokens is shorter than the longest sequence of {max_length}"
-        extra = [name for name, value in call.items() if value is not None and name not in HARMLESS]
-        extra = [name for name in extra if name not in ("scaling", "dropout")]
+        extra = [
+            name for name, value in call.items() if value is not None and value is not False and name not in HARMLESS
+        ]
         if extra:
             return f"its attention uses `{extra[0]}`, which packed rows do not"
     return None

@@ -16,7 +16,7 @@ from .host.imports import (
     logger,
     plot_loss,
 )
-from .packable import use_packed_attention
+from .packable import check_rope, use_packed_attention
 from .packing import sequences_of
 from .plots import plot_training
 from .report import DataReport, predicted_ratios, summary
@@ -45,7 +45,9 @@ def run_solopo(
     dataset_module, reports = load_data(
         template, model_args, data_args, training_args, finetuning_args, **tokenizer_module
     )
-    log_summaries(reports, load_config(model_args), finetuning_args)
+    config = load_config(model_args)
+    check_rope(config, data_args.cutoff_len)
+    log_summaries(reports, config, finetuning_args)
 
     model = load_model(tokenizer, model_args, finetuning_args, training_args.do_train)
     if not finetuning_args.use_ref_model:
@@ -113,7 +115,7 @@ def log_summaries(reports: dict[str, list[DataReport]], config, finetuning_args)
         for report in split_reports:
             logger.info_rank0(summary(report, split, config, view, align))
             for rival, ratio in predicted_ratios(report, config, view, align).items():
-                if ratio > 1:
+                if ratio > 1 and split == "train":
                     logger.warning_rank0(
                         f"A SoLoPO step on the {split} data is predicted to cost {ratio:.2f} times {rival}: the short "
                         "contexts are too long beside the long ones for a gain."

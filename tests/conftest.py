@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -137,6 +138,10 @@ def read_logs(output_dir: str) -> list[dict]:
     """The training logs of a finished run."""
     state = json.loads(Path(output_dir, "trainer_state.json").read_text())
     return [log for log in state["log_history"] if "loss" in log]
+
+
+# DeepSpeed compiles a small extension the first time it runs on a CPU.
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="DeepSpeed on a CPU needs g++")
 
 
 def launch(args: dict, folder: Path, **environment: str) -> subprocess.CompletedProcess:

@@ -6,6 +6,8 @@ import pickle
 import subprocess
 import sys
 
+import pytest
+
 from conftest import ROOT, make_rows, read_logs, write_dataset
 
 
@@ -68,9 +70,21 @@ import sys, solopo_llamafactory.autoload as autoload
 autoload.enable = lambda: 1 / 0
 autoload.install()
 """
-    result = run_python(code)
+    result = run_python(code, "-W", "error")
     assert result.returncode == 0
     assert "`stage: solopo` is off" in result.stderr
+
+
+def test_a_second_copy_of_the_hook_does_no_harm():
+    code = """
+import importlib, solopo_llamafactory.autoload as autoload
+autoload.enable()
+importlib.reload(autoload).enable()
+import llamafactory.hparams.parser as parser
+assert parser._TRAIN_ARGS[3].__name__ == "SolopoFinetuningArguments"
+"""
+    result = run_python(code)
+    assert result.returncode == 0, result.stderr
 
 
 def test_enable_by_hand_before_and_after_the_host_is_loaded():
@@ -141,21 +155,30 @@ def test_the_hosts_own_stages_give_the_same_losses(arguments, tmp_path):
     assert len(losses[0]["sft"]) == len(losses[0]["dpo"]) == 2
 
 
-def test_missing_seams_stop_only_this_stage(tmp_path):
+@pytest.mark.parametrize(
+    "module, name",
+    [
+        ("llamafactory.data.loader", "_get_merged_dataset"),  # one that is replaced
+        ("llamafactory.data.parser", "get_dataset_list"),  # and one that is only called
+        ("llamafactory.train.trainer_utils", "create_modelcard_and_push"),
+    ],
+)
+def test_missing_seams_stop_only_this_stage(module, name):
     """A host that moved something: the error names it and the host's version, other stages parse as before."""
-    code = """
-import llamafactory.data.loader as loader
-del loader._get_merged_dataset
+    code = f"""
+import llamafactory.train.tuner
+import {module} as module
+del module.{name}
 from llamafactory.train.tuner import read_args
-read_args({"stage": "sft"})
+read_args({{"stage": "sft"}})
 try:
-    read_args({"stage": "solopo"})
+    read_args({{"stage": "solopo"}})
 except RuntimeError as err:
     print(err)
 """
     result = run_python(code)
     assert result.returncode == 0, result.stderr
-    assert "llamafactory.data.loader._get_merged_dataset" in result.stdout
+    assert name in result.stdout
     assert "LLaMA-Factory 0.9" in result.stdout
 
 

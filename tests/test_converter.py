@@ -109,6 +109,8 @@ def test_ids_come_from_the_content_where_there_are_none():
         ),
         ({"long_prompt": [{"role": "system", "content": "a"}]}, "long_prompt does not end with the user"),
         ({"long_prompt": user("  ")}, "empty long_prompt"),
+        ({"short_prompt": [{"role": ["user"], "content": "a"}]}, "short_prompt has an odd role"),
+        ({"images": ["a.png"]}, "has images"),
     ],
 )
 def test_reasons(change, reason):

@@ -47,6 +47,16 @@ def test_no_gap_at_the_start_is_no_collapse(warnings):
     assert warnings == []
 
 
+def test_a_resumed_run_began_where_it_began(warnings):
+    callback = CollapseGuard(SimpleNamespace(solopo_alpha=4.0))
+    args = SimpleNamespace(learning_rate=1e-3)
+    logs = [{"loss": 1.0, "rewards/chosen": short, "rewards/gap": short + 3.0} for short in line(-1, -3, steps=20)]
+    callback.on_train_begin(args, SimpleNamespace(log_history=logs[:12]), None)
+    for log in logs[12:]:
+        callback.on_log(args, None, None, logs=log)
+    assert len(warnings) == 1
+
+
 def test_logs_of_an_evaluation_are_ignored(warnings):
     callback = CollapseGuard(SimpleNamespace(solopo_alpha=4.0))
     for _ in range(20):

@@ -36,6 +36,7 @@ def make_model(name: str, attention: str = "sdpa", **change):
         ("Mistral", {"sliding_window": None}),
         ("Mistral", {"sliding_window": 128}),  # longer than every sequence: it never cuts
         ("Phi3", {}),
+        ("Qwen2Moe", {"num_experts": 4, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16}),
     ],
 )
 def test_packed(name, change):
@@ -55,8 +56,8 @@ def test_packed(name, change):
     "name, attention, change, words",
     [
         ("Gemma2", "eager", {"head_dim": 8}, "softcap"),
-        ("Mistral", "sdpa", {"sliding_window": 16}, "sliding window of 16"),
-        ("Gemma3Text", "sdpa", {"head_dim": 8, "sliding_window": 16}, "sliding window of 16"),
+        ("Mistral", "sdpa", {"sliding_window": 16}, "sees 16 tokens"),
+        ("Gemma3Text", "sdpa", {"head_dim": 8, "sliding_window": 16}, "sees 16 tokens"),
         ("Qwen2", "flex_attention", {}, "flex_attention"),
     ],
 )
@@ -76,6 +77,15 @@ def test_a_model_outside_the_attention_interface():
     config = transformers.BloomConfig(vocab_size=300, hidden_size=32, n_layer=2, n_head=4)
     obstacle = packing_obstacle(transformers.BloomForCausalLM(config), max_length=100)
     assert obstacle is not None
+
+
+def test_attention_in_chunks_is_noticed():
+    """Llama 4 cuts attention by its mask alone, which a packed row does not look at."""
+    config = transformers.Llama4TextConfig(
+        **SHAPE, intermediate_size_mlp=64, num_local_experts=2, head_dim=8, attention_chunk_size=16
+    )
+    model = transformers.Llama4ForCausalLM(config)
+    assert packing_obstacle(model, max_length=100) is not None
 
 
 def test_all_models_are_switched_or_none():

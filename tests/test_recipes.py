@@ -9,7 +9,7 @@ import pytest
 import yaml
 from llamafactory.hparams import get_train_args
 
-from conftest import ROOT, command_environment, make_rows, read_logs
+from conftest import ROOT, command_environment, make_rows, needs_compiler, read_logs
 from solopo_llamafactory.construct.arguments import BuildArguments
 
 
@@ -100,15 +100,18 @@ def run_two_steps(path: Path, tmp_path: Path, model: str) -> None:
         timeout=500,
     )
     assert result.returncode == 0, result.stderr[-3000:]
+    assert "Using padded batches" not in result.stdout
     assert len(read_logs(str(tmp_path / "output"))) == 2
     assert (tmp_path / "output" / "training_loss.png").is_file()
 
 
+@needs_compiler
 @pytest.mark.parametrize("path", [path for path in RECIPES if "solo" in path.stem], ids=name)
 def test_it_runs(path, tmp_path, tiny_qwen2, tiny_llama):
     run_two_steps(path, tmp_path, tiny_qwen2 if path.stem.startswith("qwen") else tiny_llama)
 
 
+@needs_compiler
 @pytest.mark.slow
 @pytest.mark.parametrize("path", BASELINES, ids=name)
 def test_a_baseline_runs(path, tmp_path, tiny_qwen2, tiny_llama):

@@ -114,6 +114,16 @@ def test_padded_batches_give_the_same_losses(train, tmp_path, monkeypatch, caplo
     assert losses(padded) == pytest.approx(losses(packed), rel=1e-5)
 
 
+@pytest.mark.parametrize("finetuning_type", ["full", "lora"])
+@pytest.mark.parametrize("flash_attn", ["auto", "disabled"])
+def test_bf16(finetuning_type, flash_attn, train, tmp_path):
+    """Autocast over float32 weights: query and key come out of the rotary embedding in float32, the value does not."""
+    common = {"finetuning_type": finetuning_type, "flash_attn": flash_attn, "max_steps": 2, "bf16": True}
+    ours = train(solopo_alpha=0, output_dir=str(tmp_path / "ours"), **common)
+    host = train(stage="dpo", dataset="pairs_short", output_dir=str(tmp_path / "host"), **common)
+    assert losses(ours) == pytest.approx(losses(host), rel=2e-2)
+
+
 @pytest.mark.parametrize("name", ["Bloom", "Gemma2"])
 def test_models_that_cannot_pack_train_on_padded_batches(name, train, tmp_path, tiny_qwen2):
     """Bloom has ALiBi outside the attention interface and takes no position ids, Gemma 2 soft-caps its attention."""

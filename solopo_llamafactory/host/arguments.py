@@ -1,8 +1,7 @@
 """The stage's arguments, in the host's dataclass style, and every combination that is refused before a model loads."""
 
 import math
-import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal, get_args, get_type_hints
 
 from llamafactory.hparams.finetuning_args import FinetuningArguments
@@ -90,11 +89,7 @@ class SolopoFinetuningArguments(SolopoArguments, FinetuningArguments):
                 raise ValueError(f"`{name}: {value}` is not a number.")
             setattr(self, name, number)
 
-        for name in ("solopo_stop_grad", "solopo_allow_unbounded"):
-            word = str(getattr(self, name)).lower()
-            if word not in TRUE_WORDS + FALSE_WORDS:
-                raise ValueError(f"`{name}: {getattr(self, name)}` is neither true nor false.")
-            setattr(self, name, word in TRUE_WORDS)
+        convert_switches(self)
 
     def _check(self) -> None:
         choices = {
@@ -137,8 +132,18 @@ class SolopoFinetuningArguments(SolopoArguments, FinetuningArguments):
                 f"With `pref_loss: {self.pref_loss}` the alignment does not bound the long loss (its square is not "
                 "Lipschitz): set `solopo_allow_unbounded: true` to run it all the same, or `solopo_alpha: 0`."
             )
-        if os.environ.get("USE_MCA", "").lower() in ("1", "true", "y"):
-            raise ValueError("`stage: solopo` does not run on Megatron: unset USE_MCA.")
+
+
+def convert_switches(arguments) -> None:
+    """Turn text in the fields of type bool into True or False: "false" would count as true."""
+    hints = get_type_hints(type(arguments))
+    for name in (each.name for each in fields(arguments)):
+        value = getattr(arguments, name)
+        if hints[name] in (bool, bool | None) and value is not None and not isinstance(value, bool):
+            word = str(value).lower()
+            if word not in TRUE_WORDS + FALSE_WORDS:
+                raise ValueError(f"`{name}: {value}` is neither true nor false.")
+            setattr(arguments, name, word in TRUE_WORDS)
 
 
 def check_run(model_args, data_args, training_args, finetuning_args) -> None:
@@ -147,9 +152,18 @@ def check_run(model_args, data_args, training_args, finetuning_args) -> None:
     Raises:
         ValueError: for the first such argument.
     """
+    convert_switches(data_args)
+    for name in ("cutoff_len", "max_samples"):
+        value = getattr(data_args, name)
+        if value is None and name == "max_samples":
+            continue
+        if isinstance(value, bool) or not str(value).isdecimal() or int(value) < 1:
+            raise ValueError(f"`{name}: {value}` is not a number of {'tokens' if name == 'cutoff_len' else 'rows'}.")
+        setattr(data_args, name, int(value))
+
     refused = {
-        "packing": (data_args.packing, "remove `packing`: the stage packs a device batch into one row by itself"),
         "neat_packing": (data_args.neat_packing, "remove it: the stage packs a device batch into one row by itself"),
+        "packing": (data_args.packing, "remove it: the stage packs a device batch into one row by itself"),
         "streaming": (data_args.streaming, "remove it and set `tokenized_path` to tokenise once and read from disk"),
         "do_predict": (training_args.do_predict, "train first and generate with `llamafactory-cli chat` or `api`"),
         "compute_accuracy": (finetuning_args.compute_accuracy, "remove it: `rewards/accuracies` is always logged"),

@@ -31,7 +31,10 @@ def what_is_missing(checkpoint: Path, world_size: int) -> str | None:
 
     if (checkpoint / "latest").is_file():  # DeepSpeed
         states = checkpoint / (checkpoint / "latest").read_text().strip()
-        for rank in range(world_size):
+        sharded = any(states.glob("*zero_pp_rank_*"))
+        if not sharded and not zipfile.is_zipfile(states / "mp_rank_00_model_states.pt"):  # ZeRO stage 0
+            return f"{states.name}/mp_rank_00_model_states.pt"
+        for rank in range(world_size if sharded else 0):
             if not any(zipfile.is_zipfile(path) for path in states.glob(f"*zero_pp_rank_{rank}_*optim_states.pt")):
                 return f"{states.name}/*zero_pp_rank_{rank}_*optim_states.pt"
     elif not (whole("optimizer.pt") or whole("optimizer.bin") or (checkpoint / "optimizer_0" / ".metadata").is_file()):
@@ -41,14 +44,32 @@ def what_is_missing(checkpoint: Path, world_size: int) -> str | None:
     return next((name for name in rng_files if not whole(name)), None)
 
 
+def processes_of(checkpoint: Path) -> int:
+    """The number of processes whose random states `checkpoint` holds."""
+    return len(list(checkpoint.glob("rng_state*.pth")))
+
+
 def last_complete_checkpoint(output_dir: str) -> str | None:
-    """The newest complete checkpoint in `output_dir`; newer incomplete ones are named in a warning."""
+    """The newest complete checkpoint in `output_dir`; newer incomplete ones are named in a warning.
+
+    Raises:
+        ValueError: when the newest whole one was written by another number of processes: starting anew beside it
+            would in the end delete it (`save_total_limit`).
+    """
+    if not os.path.isdir(output_dir):
+        return None
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     numbered = [(int(m.group(1)), path) for path in Path(output_dir).iterdir() if (m := _is_checkpoint(path))]
     for _, checkpoint in sorted(numbered, reverse=True):
         missing = what_is_missing(checkpoint, world_size)
         if missing is None:
             return str(checkpoint)
+        others = processes_of(checkpoint)
+        if others not in (0, world_size) and what_is_missing(checkpoint, others) is None:
+            raise ValueError(
+                f"{checkpoint} was written by {others} process(es) and this run has {world_size}: start as many, or "
+                "name another `output_dir` (or set `overwrite_output_dir: true`) to start anew."
+            )
         logger.warning_rank0(
             f"{checkpoint} is incomplete for a run with {world_size} process(es), it has no whole {missing}: "
             "not resuming from it."
@@ -58,6 +79,8 @@ def last_complete_checkpoint(output_dir: str) -> str | None:
 
 def check_complete(checkpoint: str) -> None:
     """Raise ValueError unless `checkpoint`, which a person named, can be resumed from."""
+    if not os.path.isdir(checkpoint):
+        raise ValueError(f"`resume_from_checkpoint: {checkpoint}` does not exist: name a folder checkpoint-N.")
     missing = what_is_missing(Path(checkpoint), int(os.environ.get("WORLD_SIZE", "1")))
     if missing is not None:
         raise ValueError(

@@ -1,5 +1,6 @@
 """Replacements in the host's data loading, and loading the stage's data through it."""
 
+import hashlib
 import inspect
 import json
 import os
@@ -94,7 +95,11 @@ def name_broken_lines(load_single_dataset):
         except DatasetGenerationError as err:
             files = [path] if path.is_file() else sorted(path.glob("*"))
             broken = find_broken_line(files) if attr.load_from == "file" else None
-            raise ValueError(broken or f"{attr} cannot be read: {err.__cause__ or err}.") from err
+            raise ValueError(broken or f"{attr} cannot be read: {err.__cause__ or err}.") from None
+        except ValueError as err:
+            if "corresponds to no data" not in str(err):  # the datasets library's words for a file without rows
+                raise
+            raise ValueError(f"{path} is empty: a `solopo` dataset needs at least one JSON object.") from None
 
     return wrapper
 
@@ -180,6 +185,11 @@ def load_data(
     fingerprint = _fingerprint(template, data_args, finetuning_args, tokenizer)
     if path is not None and has_tokenized_data(path):
         reports = _check_tokenized(path, fingerprint)
+        if training_args.do_eval and "eval" not in reports:
+            raise ValueError(
+                f"`tokenized_path: {path}` has no evaluation data and `do_eval` asks for some: remove the folder or "
+                "name another one to tokenise anew."
+            )
         dataset_module = get_dataset(
             template, model_args, data_args, training_args, STAGE, tokenizer=tokenizer, processor=processor
         )
@@ -222,9 +232,9 @@ def _check_solopo_entry(name: str, attr) -> None:
         )
     if not attr.ranking:
         raise ValueError(f'{entry} lacks "ranking": true: a `solopo` dataset is a preference dataset.')
-    media = [key for key in ("images", "videos", "audios") if getattr(attr, key, None)]
-    if media:
-        raise ValueError(f"{entry} has a column for `{media[0]}`: `stage: solopo` trains on text only, remove it.")
+    others = [key for key in ("images", "videos", "audios", "tools") if getattr(attr, key, None)]
+    if others:
+        raise ValueError(f"{entry} has a column for `{others[0]}`: `stage: solopo` trains on text only, remove it.")
 
 
 def _wrong_stage_sentence(name: str, dataset_dir) -> str:
@@ -261,16 +271,23 @@ def _fingerprint(template, data_args, finetuning_args, tokenizer) -> dict:
     messages = [{"role": "user", "content": probe}, {"role": "assistant", "content": probe}]
     return {
         "stage": STAGE,
+        **{name: getattr(data_args, name) for name in ("dataset", "eval_dataset", "val_size", "max_samples")},
         "cutoff_len": data_args.cutoff_len,
         "template": data_args.template,
         "rendered": template.encode_oneturn(
             tokenizer, messages
         ),  # tells templates and tokenizers apart by what they do
-        "vocabulary": len(tokenizer),
+        "tokenizer": _tokenizer_hash(tokenizer),
         "solopo_view": finetuning_args.solopo_view,
         "solopo_align": finetuning_args.solopo_align,
         "solopo_overlong": finetuning_args.solopo_overlong,
     }
+
+
+def _tokenizer_hash(tokenizer) -> str:
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    content = fast.to_str() if hasattr(fast, "to_str") else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _check_tokenized(path: str, fingerprint: dict) -> dict[str, list[DataReport]]:
@@ -282,7 +299,7 @@ def _check_tokenized(path: str, fingerprint: dict) -> dict[str, list[DataReport]
     fingerprint = json.loads(json.dumps(fingerprint))
     for key, value in fingerprint.items():
         if saved["fingerprint"].get(key) != value:
-            what = "another tokenizer or template" if key in ("rendered", "vocabulary") else f"another `{key}`"
+            what = "another tokenizer or template" if key in ("rendered", "tokenizer") else f"another `{key}`"
             raise ValueError(f"`tokenized_path: {path}` was made with {what}: {advice}.")
     return {split: [DataReport(**report) for report in reports] for split, reports in saved["reports"].items()}
 

@@ -54,6 +54,8 @@ def place_seams_on_first_use(read_args):
     def wrapper(args=None):
         args = read_args(args)
         if asks_for_solopo(args):
+            if os.environ.get("USE_MCA", "").lower() in ("1", "true", "y"):
+                raise ValueError("`stage: solopo` does not run on Megatron: unset USE_MCA.")
             require_all_seams()
         else:
             place_seams()

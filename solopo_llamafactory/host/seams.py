@@ -1,4 +1,4 @@
-"""The table of seams: every name of LLaMA-Factory that this package replaces or calls, and what for.
+"""The table of seams: every name of LLaMA-Factory that this package replaces, and what for.
 
 A seam is placed once its module is loaded. When the installed host lacks one, `stage: solopo` stops and names it; the
 other stages never depend on them.
@@ -65,7 +65,7 @@ SEAMS = (
 )
 
 _placed: set[Seam] = set()
-_missing: list[Seam] = []
+_missing: list[str] = []  # what the installed host lacks, in words
 
 
 def place_seams(modules: Callable[[str], bool] = lambda name: True) -> None:
@@ -75,8 +75,8 @@ def place_seams(modules: Callable[[str], bool] = lambda name: True) -> None:
             _placed.add(seam)
             try:
                 _place(seam)
-            except Exception:  # whatever a changed host raises, its other stages go on
-                _missing.append(seam)
+            except Exception as err:  # whatever a changed host raises, its other stages go on
+                _missing.append(f"{seam}: {err}")
 
 
 def require_all_seams() -> None:
@@ -84,13 +84,17 @@ def require_all_seams() -> None:
     for name in dict.fromkeys(seam.module for seam in SEAMS):
         try:
             importlib.import_module(name)
-        except ModuleNotFoundError:
-            _missing.extend(seam for seam in SEAMS if seam.module == name and seam not in _placed)
+        except ModuleNotFoundError as err:
+            _missing.append(f"{name}: {err}")
     place_seams()
+    try:
+        importlib.import_module(f"{__package__}.imports")  # names that are used and not replaced
+    except ImportError as err:
+        _missing.append(str(err))
     if _missing:
         raise RuntimeError(
-            f"`stage: solopo` does not fit LLaMA-Factory {version('llamafactory')}, which has no "
-            f"{', no '.join(map(str, _missing))}: install a version that it supports (llamafactory>=0.9.5,<0.10)."
+            f"`stage: solopo` does not fit LLaMA-Factory {version('llamafactory')}, which lacks: "
+            f"{'; '.join(dict.fromkeys(_missing))}. Install a version that it supports (llamafactory>=0.9.5,<0.10)."
         )
 
 

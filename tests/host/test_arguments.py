@@ -2,6 +2,7 @@
 
 import pytest
 
+from conftest import run_host
 from solopo_llamafactory.host.arguments import SolopoFinetuningArguments
 
 
@@ -66,10 +67,21 @@ def test_pissa_needs_a_loss_without_reference():
         SolopoFinetuningArguments(pref_loss="sigmoid", **lora)
 
 
-def test_megatron_is_refused(monkeypatch):
+def test_megatron_is_refused(monkeypatch, arguments):
     monkeypatch.setenv("USE_MCA", "1")
     with pytest.raises(ValueError, match="unset USE_MCA"):
-        parse()
+        run_host(arguments())
+
+
+def test_text_in_the_hosts_fields_is_converted(arguments):
+    from llamafactory.hparams import get_train_args
+
+    parsed = get_train_args(arguments(cutoff_len="300", max_samples="4", plot_loss="false", disable_shuffling="yes"))
+    assert (parsed[1].cutoff_len, parsed[1].max_samples) == (300, 4)
+    assert parsed[3].plot_loss is False and parsed[3].disable_shuffling is True
+    for cutoff_len in (None, "long", 0, 1.5):
+        with pytest.raises(ValueError, match="`cutoff_len: "):
+            get_train_args(arguments(cutoff_len=cutoff_len))
 
 
 def test_a_misspelt_stage_is_named():
@@ -92,7 +104,7 @@ def test_other_stages_are_parsed_as_before():
     "changed, words",
     [
         ({"packing": True}, "`packing`"),
-        ({"neat_packing": True}, "packing"),
+        ({"neat_packing": True}, "`neat_packing`"),
         ({"streaming": True}, "tokenized_path"),
         ({"do_predict": True, "eval_dataset": "pairs"}, "llamafactory-cli chat"),
         ({"compute_accuracy": True}, "rewards/accuracies"),
@@ -105,8 +117,6 @@ def test_other_stages_are_parsed_as_before():
     ],
 )
 def test_combinations_are_refused_before_anything_is_written(changed, words, arguments, tmp_path):
-    from conftest import run_host
-
     with pytest.raises(ValueError) as error:
         run_host(arguments(**changed))
     assert words in str(error.value)

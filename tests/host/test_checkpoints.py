@@ -74,11 +74,32 @@ def test_the_host_asks_us_only_for_our_stage(tmp_path, arguments):
     assert host[2].resume_from_checkpoint.endswith("checkpoint-4")
 
 
+def test_another_number_of_processes_is_no_fresh_start(tmp_path, monkeypatch):
+    """Else the run starts at step 0 beside the checkpoint, and save_total_limit deletes it."""
+    write_checkpoint(tmp_path, 4)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="was written by 1 process"):
+        last_complete_checkpoint(str(tmp_path))
+
+
+def test_deepspeed_without_sharding_keeps_its_optimizer_with_the_model(tmp_path):
+    checkpoint = write_checkpoint(tmp_path, 2, deepspeed=True)
+    states = checkpoint / "global_step2"
+    (states / "bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt").unlink()
+    assert what_is_missing(checkpoint, world_size=1) == "global_step2/mp_rank_00_model_states.pt"
+    torch.save({}, states / "mp_rank_00_model_states.pt")
+    assert what_is_missing(checkpoint, world_size=1) is None
+
+
+def test_a_checkpoint_that_does_not_exist():
+    with pytest.raises(ValueError, match="does not exist"):
+        check_complete("nowhere/checkpoint-3")
+
+
 def test_resume_true_means_the_newest_complete_one(tmp_path, arguments):
     from llamafactory.hparams import get_train_args
 
     with pytest.raises(ValueError, match="no complete checkpoint"):
-        (tmp_path / "output").mkdir()
         get_train_args(arguments(resume_from_checkpoint=True))
     write_checkpoint(tmp_path / "output", 6)
     assert get_train_args(arguments(resume_from_checkpoint=True))[2].resume_from_checkpoint.endswith("checkpoint-6")

@@ -126,6 +126,7 @@ def test_tokenized_path_is_written_whole_and_read_back(load, folder, tmp_path):
         ({"template": "chatml"}, "another `template`"),
         ({"solopo_view": "long"}, "another `solopo_view`"),
         ({"solopo_overlong": "error"}, "another `solopo_overlong`"),
+        ({"val_size": 0.5}, "another `val_size`"),
         ({"model_name_or_path": "llama"}, "another tokenizer"),
     ],
 )
@@ -215,8 +216,10 @@ def test_a_file_that_arrow_cannot_read_is_named(train, tmp_path, broken, words):
     refused(train, tmp_path, words, dataset_dir=str(tmp_path / "data"))
 
 
-def test_an_empty_file_is_named(train, tmp_path):
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_an_empty_file_is_named(train, tmp_path, content):
     write_dataset(tmp_path / "data", [])
+    (tmp_path / "data" / "pairs.jsonl").write_text(content)
     refused(train, tmp_path, "pairs.jsonl is empty", dataset_dir=str(tmp_path / "data"))
 
 
