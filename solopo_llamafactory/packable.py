@@ -82,13 +82,13 @@ def packing_obstacle(model: PreTrainedModel, max_length: int) -> str | None:
         batch, heads, length, _ = query.shape
         return query.new_empty(batch, length, heads, value.shape[-1]), None
 
-    masks = []
-
-    def record_mask(*args, local_size: int | None = None, **kwargs) -> None:
-        masks.append(local_size)  # of sliding windows and attention chunks
+    def mark_mask(*args, local_size: int | None = None, **kwargs) -> Tensor:
+        mask = torch.empty(1, 1, PROBE_LENGTH, PROBE_LENGTH, device="meta")
+        mask.local_size = local_size  # of sliding windows and attention chunks
+        return mask
 
     AttentionInterface.register("packed_probe", record)
-    AttentionMaskInterface.register("packed_probe", record_mask)
+    AttentionMaskInterface.register("packed_probe", mark_mask)
     config = copy.deepcopy(model.config)
     config._attn_implementation = "packed_probe"
     layout = whole_row(PROBE_LENGTH)
@@ -111,17 +111,15 @@ def packing_obstacle(model: PreTrainedModel, max_length: int) -> str | None:
         return "its forward ignores `logits_to_keep` as a tensor of positions"
     if len(calls) != config.num_hidden_layers:
         return f"{len(calls)} of its {config.num_hidden_layers} layers use transformers' attention interface"
-    for size in masks:
-        if size is not None and size < max_length:
-            return f"its attention sees {size} tokens at a time, fewer than the longest sequence of {max_length}"
     for call in calls:
         if call.pop("packed_row", None) is not layout:
             return "its layers do not pass keyword arguments on to the attention"
-        if call.pop("attention_mask") is not None:
+        mask = call.pop("attention_mask")
+        if mask is not None and not hasattr(mask, "local_size"):
             return "its layers make an attention mask of their own"
-        window = call.get("sliding_window")
-        if window is not None and window < max_length:
-            return f"its sliding window of {window} tokens is shorter than the longest sequence of {max_length}"
+        for size in (getattr(mask, "local_size", None), call.get("sliding_window")):
+            if size is not None and size < max_length:
+                return f"its attention sees {size} tokens at a time, fewer than the longest sequence of {max_length}"
         extra = [
             name for name, value in call.items() if value is not None and value is not False and name not in HARMLESS
         ]
