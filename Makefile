@@ -29,7 +29,7 @@ demo: install
 	$(BIN)/solopo build recipes/data/demo.yaml
 	$(BIN)/llamafactory-cli train recipes/demo_cpu.yaml
 	@echo
-	@echo "Results: saves/demo (trainer_log.jsonl, all_results.json); plots: saves/demo/training_*.png"
+	@echo "Results: saves/demo (trainer_log.jsonl, all_results.json); picture: saves/demo/training_solopo.png"
 
 test: install
 	$(BIN)/ruff check .
