@@ -1,6 +1,5 @@
 """The `solopo` command. Top-level imports are the standard library only, so that `solopo --help` is instant."""
 
-import json
 import os
 import sys
 
@@ -98,10 +97,10 @@ def tiny_model(argv: list[str]) -> None:
 def demo_texts() -> list[str]:
     """The different paragraphs of the demo corpus, in the file's order."""
     from .construct.arguments import DEMO_CORPUS
+    from .json_lines import read_json_lines
 
     try:
-        with open(DEMO_CORPUS, encoding="utf-8") as file:
-            records = [json.loads(line) for line in file]
+        records = [record for _, record in read_json_lines(DEMO_CORPUS)]
     except (OSError, ValueError):
         raise CommandError(f"{DEMO_CORPUS} cannot be read here: run from the repository root.") from None
     paragraphs = [paragraph for record in records for paragraph in record["paragraphs"]]

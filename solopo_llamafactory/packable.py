@@ -22,6 +22,11 @@ HARMLESS |= {"output_hidden_states", "return_dict", "past_key_value", "past_key_
 HARMLESS |= {"output_router_logits", "scaling", "dropout"}
 
 
+def below_adapter(model) -> PreTrainedModel:
+    """The model itself, or the one that a PEFT adapter wraps."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def use_packed_attention(models: Iterable[PreTrainedModel], max_length: int) -> str | None:
     """Switch the models' attention to packed rows, all of them or none.
 

@@ -16,6 +16,7 @@ from .guard import CollapseGuard
 from .host.imports import CustomDPOTrainer
 from .logprobs import answer_logps, token_logps
 from .objectives import ALGORITHMS, Hyperparameters, reward_alignment
+from .packable import below_adapter
 from .packing import sequences_of
 
 
@@ -49,9 +50,7 @@ class SolopoTrainer(CustomDPOTrainer):
             label_smoothing=finetuning_args.dpo_label_smoothing,
         )
         self.sequence_names = list(sequences_of(finetuning_args.solopo_view, finetuning_args.solopo_align))
-        model = kwargs["model"]
-        base_model = model.get_base_model() if hasattr(model, "get_base_model") else model  # below an adapter
-        self.forward_parameters = inspect.signature(type(base_model).forward).parameters
+        self.forward_parameters = inspect.signature(type(below_adapter(kwargs["model"])).forward).parameters
         self._eval_metrics: list[Tensor] = []
         super().__init__(finetuning_args=finetuning_args, **kwargs)
         if finetuning_args.solopo_view == "both":

@@ -16,7 +16,7 @@ from .host.imports import (
     logger,
     plot_loss,
 )
-from .packable import check_rope, use_packed_attention
+from .packable import below_adapter, check_rope, use_packed_attention
 from .packing import sequences_of
 from .plots import plot_training
 from .report import DataReport, predicted_ratios, summary
@@ -125,8 +125,7 @@ def log_summaries(reports: dict[str, list[DataReport]], config, finetuning_args)
 def switch_to_packed_rows(model, ref_model, max_length: int) -> bool:
     """Switch the models' attention to packed rows; False, with one log line, where one cannot take them."""
     models = [model] if ref_model is None or ref_model is model else [model, ref_model]
-    bases = [each.get_base_model() if hasattr(each, "get_base_model") else each for each in models]  # below an adapter
-    obstacle = use_packed_attention(bases, max_length)
+    obstacle = use_packed_attention(map(below_adapter, models), max_length)
     if obstacle is not None:
         logger.info_rank0(f"Using padded batches, slower with the same results: {obstacle}.")
     return obstacle is None

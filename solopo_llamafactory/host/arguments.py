@@ -6,7 +6,7 @@ from typing import Literal, get_args, get_type_hints
 
 from llamafactory.hparams.finetuning_args import FinetuningArguments
 
-from ..objectives import ALGORITHMS, DISTANCES
+from ..objectives import ALGORITHMS
 
 
 STAGE = "solopo"
@@ -92,14 +92,8 @@ class SolopoFinetuningArguments(SolopoArguments, FinetuningArguments):
         convert_switches(self)
 
     def _check(self) -> None:
-        choices = {
-            "pref_loss": tuple(ALGORITHMS),
-            "solopo_align": ("chosen", "both"),
-            "solopo_distance": tuple(DISTANCES),
-            "solopo_reference": ("matched", "short"),
-            "solopo_view": ("both", "long", "short"),
-            "solopo_overlong": ("drop", "error"),
-        }
+        choices = {"pref_loss": tuple(ALGORITHMS)}
+        choices |= {name: get_args(hint) for name, hint in get_type_hints(SolopoArguments).items() if get_args(hint)}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(
