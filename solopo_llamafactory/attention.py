@@ -18,6 +18,9 @@ from .packing import RowLayout, Span
 
 
 PREFIX = "packed_"
+# On Hopper torch picks cuDNN's attention, which takes about 70 ms to plan each new length of a plain causal sequence, in
+# every process. Few different lengths need few plans. (Measured by benchmarks/attention.py.)
+GPU_LENGTH_MULTIPLE = 128
 
 
 def span_keys(states: Tensor, layout: RowLayout) -> list[Tensor]:

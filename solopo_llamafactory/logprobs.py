@@ -1,11 +1,18 @@
 """Log-probabilities of answers from logits at the positions that predict them.
 
-Shape suffixes: A answer tokens of the whole batch, V vocabulary, N examples, S sequences (prompt and answer) of an
-example.
+Shape suffixes: A answer tokens of the whole batch, H hidden size, V vocabulary, N examples, S sequences (prompt and
+answer) of an example.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+CHUNK = 1024  # positions whose logits exist at one time: 0.6 GB in float32 at a vocabulary of 152K
 
 
 def token_logps(logits_AV: Tensor, targets_A: Tensor) -> Tensor:
@@ -13,6 +20,41 @@ def token_logps(logits_AV: Tensor, targets_A: Tensor) -> Tensor:
     logits_AV = logits_AV.float()
     target_logits_A = logits_AV.gather(-1, targets_A[:, None]).squeeze(-1)
     return target_logits_A - logits_AV.logsumexp(-1)
+
+
+def chunked_token_logps(project: Callable[[Tensor], Tensor], hidden_AH: Tensor, targets_A: Tensor) -> Tensor:
+    """`token_logps` of `project(hidden_AH)`, `CHUNK` positions at a time; the backward pass computes logits again."""
+
+    def logps(hidden: Tensor, targets: Tensor) -> Tensor:
+        return token_logps(project(hidden), targets)
+
+    chunks = zip(hidden_AH.split(CHUNK), targets_A.split(CHUNK))
+    # Nothing here is random.
+    return torch.cat(
+        [
+            checkpoint(logps, hidden, targets, use_reentrant=False, preserve_rng_state=False)
+            for hidden, targets in chunks
+        ]
+    )
+
+
+@contextmanager
+def answering_with_logps(output_layer: nn.Module, targets_A: Tensor) -> Iterator[None]:
+    """While open, `output_layer` maps (1, A, H) to log p(target), (1, A) float32, instead of to logits.
+
+    The layer's own forward is swapped, not the layer: hooks on it, such as DeepSpeed's that gather its weights, run
+    once around all chunks.
+    """
+    own = output_layer.__dict__.get("forward")  # set by a library that wrapped it
+    project = output_layer.forward
+    output_layer.forward = lambda hidden_1AH: chunked_token_logps(project, hidden_1AH[0], targets_A)[None]
+    try:
+        yield
+    finally:
+        if own is None:
+            del output_layer.forward
+        else:
+            output_layer.forward = own
 
 
 def answer_logps(token_logps_A: Tensor, lengths_NS: Tensor) -> Tensor:

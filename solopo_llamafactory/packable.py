@@ -5,17 +5,21 @@ an attention function that only records how it is called.
 """
 
 import copy
+import importlib.util
 import inspect
+import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from .attention import BACKENDS, PREFIX, register, whole_row
+from .packing import RowLayout
 
 
-PROBE_LENGTH = 8
+PROBE_LENGTH, TRIAL_LOGITS = 8, 3
 # Keyword arguments of transformers' attention functions that change nothing for a packed row.
 HARMLESS = {"position_ids", "position_embeddings", "cache_position", "use_cache", "output_attentions", "is_causal"}
 HARMLESS |= {"output_hidden_states", "return_dict", "past_key_value", "past_key_values", "sliding_window"}
@@ -80,44 +84,18 @@ def packing_obstacle(model: PreTrainedModel, max_length: int) -> str | None:
     if "logits_to_keep" not in inspect.signature(type(model).forward).parameters:
         return f"{type(model).__name__}.forward takes no `logits_to_keep`"
 
-    calls = []
-
-    def record(module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs):
-        calls.append({"attention_mask": attention_mask, **kwargs})
-        batch, heads, length, _ = query.shape
-        return query.new_empty(batch, length, heads, value.shape[-1]), None
-
-    def mark_mask(*args, local_size: int | None = None, **kwargs) -> Tensor:
-        mask = torch.empty(1, 1, PROBE_LENGTH, PROBE_LENGTH, device="meta")
-        mask.local_size = local_size  # of sliding windows and attention chunks
-        return mask
-
-    AttentionInterface.register("packed_probe", record)
-    AttentionMaskInterface.register("packed_probe", mark_mask)
-    config = copy.deepcopy(model.config)
-    config._attn_implementation = "packed_probe"
-    layout = whole_row(PROBE_LENGTH)
     try:
-        with torch.device("meta"), torch.no_grad():
-            probe = type(model)(config).to(torch.bfloat16).eval()  # grouped expert kernels take nothing else here
-            tokens = torch.zeros(1, PROBE_LENGTH, dtype=torch.long)
-            logits = probe(
-                input_ids=tokens,
-                position_ids=tokens,
-                attention_mask=torch.ones_like(tokens),  # without one, transformers looks for packing in the values
-                logits_to_keep=torch.zeros(3, dtype=torch.long),
-                use_cache=False,
-                packed_row=layout,
-            ).logits
+        trial = _run_on_meta(model)
     except Exception as err:  # whatever a foreign model raises here, the padded batch still works
         return f"a trial forward pass failed ({type(err).__name__}: {str(err).splitlines()[0] if str(err) else ''})"
 
-    if logits.shape[1] != 3:
+    if trial.logits.shape[1] != TRIAL_LOGITS:
         return "its forward ignores `logits_to_keep` as a tensor of positions"
-    if len(calls) != config.num_hidden_layers:
-        return f"{len(calls)} of its {config.num_hidden_layers} layers use transformers' attention interface"
-    for call in calls:
-        if call.pop("packed_row", None) is not layout:
+    if len(trial.attention_calls) != model.config.num_hidden_layers:
+        layers = f"{len(trial.attention_calls)} of its {model.config.num_hidden_layers} layers"
+        return f"{layers} use transformers' attention interface"
+    for call in trial.attention_calls:
+        if call.pop("packed_row", None) is not trial.layout:
             return "its layers do not pass keyword arguments on to the attention"
         mask = call.pop("attention_mask")
         if mask is not None and not hasattr(mask, "local_size"):
@@ -131,3 +109,73 @@ def packing_obstacle(model: PreTrainedModel, max_length: int) -> str | None:
         if extra:
             return f"its attention uses `{extra[0]}`, which packed rows do not"
     return None
+
+
+def last_layer(model: PreTrainedModel) -> nn.Module | None:
+    """The layer whose output the model returns as logits, or None when it changes that output (scales or caps it)."""
+    try:
+        trial = _run_on_meta(model)
+    except Exception:  # see packing_obstacle
+        return None
+    return model.get_output_embeddings() if trial.logits is trial.output_layer_output else None
+
+
+@dataclass
+class _Trial:
+    layout: RowLayout
+    attention_calls: list[dict]
+    logits: Tensor | None = None
+    output_layer_output: Tensor | None = None
+
+
+def _run_on_meta(model: PreTrainedModel) -> _Trial:
+    trial = _Trial(layout=whole_row(PROBE_LENGTH), attention_calls=[])
+
+    def record(module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs):
+        trial.attention_calls.append({"attention_mask": attention_mask, **kwargs})
+        batch, heads, length, _ = query.shape
+        return query.new_empty(batch, length, heads, value.shape[-1]), None
+
+    def mark_mask(*args, local_size: int | None = None, **kwargs) -> Tensor:
+        mask = torch.empty(1, 1, PROBE_LENGTH, PROBE_LENGTH, device="meta")
+        mask.local_size = local_size  # of sliding windows and attention chunks
+        return mask
+
+    AttentionInterface.register("packed_probe", record)
+    AttentionMaskInterface.register("packed_probe", mark_mask)
+    config = copy.deepcopy(model.config)
+    config._attn_implementation = "packed_probe"
+    with torch.device("meta"), torch.no_grad():
+        probe = _unpatched_class(model)(config).to(torch.bfloat16).eval()  # grouped expert kernels take nothing else
+        if probe.get_output_embeddings() is not None:
+            probe.get_output_embeddings().register_forward_hook(
+                lambda module, args, output: setattr(trial, "output_layer_output", output)
+            )
+        tokens = torch.zeros(1, PROBE_LENGTH, dtype=torch.long)
+        trial.logits = probe(
+            input_ids=tokens,
+            position_ids=tokens,
+            attention_mask=torch.ones_like(tokens),  # without one, transformers looks for packing in the values
+            logits_to_keep=torch.zeros(TRIAL_LOGITS, dtype=torch.long),
+            use_cache=False,
+            packed_row=trial.layout,
+        ).logits
+    return trial
+
+
+def _unpatched_class(model: PreTrainedModel) -> type[PreTrainedModel]:
+    """The model's class; under Liger, whose kernels need a GPU, the same class from a fresh copy of its module.
+
+    Liger replaces names in the modeling module (norms, MLP, rotary embedding) and leaves attention alone.
+    """
+    if not any(type(module).__module__.startswith("liger_kernel") for module in model.modules()):
+        return type(model)
+    patched = sys.modules[type(model).__module__]
+    spec = importlib.util.spec_from_file_location(f"{patched.__name__}_unpatched", patched.__file__)
+    fresh = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = fresh  # its classes look their own module up
+    try:
+        spec.loader.exec_module(fresh)
+    finally:
+        del sys.modules[spec.name]
+    return getattr(fresh, type(model).__name__)

@@ -42,6 +42,11 @@ def sequences_of(view: str, align: str = "chosen") -> dict[str, tuple[str, str]]
     return sequences
 
 
+def reference_sequences_of(sequences: dict[str, tuple[str, str]], reference: str) -> dict[str, tuple[str, str]]:
+    """Those of the sequences whose reference log-probs are needed: with `solopo_reference: short` no long ones."""
+    return {name: pair for name, pair in sequences.items() if reference == "matched" or not name.endswith("_long")}
+
+
 class Span(NamedTuple):
     """Tokens [start, end) of the row, which see [prefix_start, prefix_end) and, causally, themselves."""
 
@@ -84,7 +89,8 @@ class PackedRow:
 
 
 class _RowBuilder:
-    def __init__(self) -> None:
+    def __init__(self, pad_to_multiple_of: int, pad_token_id: int) -> None:
+        self.pad_to_multiple_of, self.pad_token_id = pad_to_multiple_of, pad_token_id
         self.input_ids: list[int] = []
         self.position_ids: list[int] = []
         self.spans: list[Span] = []
@@ -103,18 +109,33 @@ class _RowBuilder:
         for i, answer_ids in enumerate(answers):
             start = self.append(answer_ids, len(prompt_ids))
             end = start + len(answer_ids)
-            # The first answer directly follows its prompt, so the two are one plain causal sequence.
-            self.spans.append(Span(prompt_start, end) if i == 0 else Span(start, end, prompt_start, prompt_end))
+            if i == 0:  # it directly follows its prompt, so the two are one plain causal sequence
+                filling = -(end - prompt_start) % self.pad_to_multiple_of
+                self.append([self.pad_token_id] * filling, end - prompt_start)  # seen by no token before it
+                self.spans.append(Span(prompt_start, end + filling))
+            else:
+                self.spans.append(Span(start, end, prompt_start, prompt_end))
             logit_positions.append([prompt_end - 1, *range(start, end - 1)])
         return logit_positions
 
 
-def pack(examples: Sequence[Example], sequences: dict[str, tuple[str, str]]) -> PackedRow:
+def pack(
+    examples: Sequence[Example],
+    sequences: dict[str, tuple[str, str]],
+    pad_to_multiple_of: int = 1,
+    pad_token_id: int = 0,
+) -> PackedRow:
     """Pack examples into one row; a prompt is computed once, and so is an answer to it that occurs twice.
 
     Prompts and answers must not be empty: an answer's first token is predicted by its prompt's last.
+
+    Args:
+        examples: the device batch.
+        sequences: see `sequences_of`.
+        pad_to_multiple_of: of tokens, for each prompt with its first answer. Nothing sees the filling.
+        pad_token_id: what the filling is made of.
     """
-    builder = _RowBuilder()
+    builder = _RowBuilder(pad_to_multiple_of, pad_token_id)
     logit_positions, targets, lengths = [], [], []
     for example in examples:
         pairs = [

@@ -41,6 +41,24 @@ class DataReport:
         """Tokens that the packed row computes for each example, shape (E,)."""
         return packed_row_load(self.as_lengths(), view, align)[0]
 
+    def longest_row(
+        self, sequences: dict[str, tuple[str, str]], batch_size: int, packed: bool, pad_to_multiple_of: int = 1
+    ) -> int:
+        """Tokens of the longest batch that examples of this split can make, packed into one row or padded."""
+        lengths = {column: np.array(values) for column, values in self.lengths.items()}
+        if not packed:
+            longest = max((lengths[prompt] + lengths[answer]).max() for prompt, answer in sequences.values())
+            return int(batch_size * len(sequences) * longest)
+        rows = np.zeros(self.num_kept)
+        seen = set()
+        for prompt, answer in sequences.values():
+            if prompt in seen:
+                rows += lengths[answer]
+            else:
+                rows += np.ceil((lengths[prompt] + lengths[answer]) / pad_to_multiple_of) * pad_to_multiple_of
+                seen.add(prompt)
+        return int(np.sort(rows)[-batch_size:].sum())
+
 
 def filter_dataset(dataset: Dataset, cutoff_len: int, finetuning_args) -> tuple[Dataset, DataReport]:
     """Drop the rows with a `drop_reason` and those over `cutoff_len`, and count both.

@@ -9,19 +9,31 @@ from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
+from accelerate.utils.memory import clear_device_cache
+from datasets import Dataset
 from torch import Tensor
+from transformers import TrainerCallback
 
+from .checkpointing import CheckpointingByNeed, FixedCheckpointing, checkpointed_layers
 from .collator import MODEL_INPUTS
 from .guard import CollapseGuard
-from .host.imports import CustomDPOTrainer
-from .logprobs import answer_logps, token_logps
+from .host.imports import CustomDPOTrainer, logger
+from .logprobs import answer_logps, answering_with_logps, token_logps
 from .objectives import ALGORITHMS, Hyperparameters, reward_alignment
-from .packable import below_adapter
+from .packable import below_adapter, last_layer
 from .packing import sequences_of
+from .reference import ReferenceTable, fill
 
 
 class SolopoTrainer(CustomDPOTrainer):
-    """Trains on batches of `SolopoCollator`."""
+    """Trains on batches of `SolopoCollator`.
+
+    Args:
+        longest_row: tokens of the longest row that the collator will make for training.
+        reference_table: reference log-probs instead of a reference in each step.
+        reference_examples: what the table lacks. It is computed when training begins, from `ref_model`, which is then
+            let go, or from the model without its adapter.
+    """
 
     # For the model card that TRL writes beside each checkpoint.
     _name = "SoLoPO"
@@ -42,7 +54,14 @@ class SolopoTrainer(CustomDPOTrainer):
         ),
     }
 
-    def __init__(self, finetuning_args, **kwargs):
+    def __init__(
+        self,
+        finetuning_args,
+        longest_row: int,
+        reference_table: ReferenceTable | None = None,
+        reference_examples: Dataset | None = None,
+        **kwargs,
+    ):
         self.algorithm = ALGORITHMS[finetuning_args.pref_loss]
         self.hyperparameters = Hyperparameters(
             beta=finetuning_args.pref_beta,
@@ -50,29 +69,98 @@ class SolopoTrainer(CustomDPOTrainer):
             label_smoothing=finetuning_args.dpo_label_smoothing,
         )
         self.sequence_names = list(sequences_of(finetuning_args.solopo_view, finetuning_args.solopo_align))
+        self.reference_table, self.reference_examples = reference_table, reference_examples
         self.forward_parameters = inspect.signature(type(below_adapter(kwargs["model"])).forward).parameters
+        # None for a model that changes the logits after its last layer: then they are computed whole.
+        self.last_layer, self.ref_last_layer = (
+            None if model is None else last_layer(below_adapter(model))
+            for model in (kwargs["model"], kwargs["ref_model"])
+        )
         self._eval_metrics: list[Tensor] = []
         super().__init__(finetuning_args=finetuning_args, **kwargs)
+        self.checkpointing = self._choose_checkpointing(longest_row)
         if finetuning_args.solopo_view == "both":
             self.add_callback(CollapseGuard(finetuning_args))
+        if reference_examples is not None:
+            self.add_callback(_ReferenceFirst(self))
+
+    def _choose_checkpointing(self, longest_row: int) -> FixedCheckpointing | CheckpointingByNeed:
+        layers, wanted = checkpointed_layers(self.model), self.finetuning_args.solopo_checkpoint_layers
+        if wanted == "auto" and layers and torch.cuda.is_available():
+            sharded = self.is_fsdp_enabled or (
+                self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3
+            )
+            return CheckpointingByNeed(layers, longest_row, sharded)
+        return FixedCheckpointing(layers, len(layers) if wanted == "auto" else int(wanted))
+
+    def training_step(self, model, inputs: dict[str, Any], *args, **kwargs) -> Tensor:
+        """The host's, with as many layers recomputed as the row demands."""
+        with self.checkpointing.micro_batch(inputs["input_ids"].numel(), self.state.global_step):
+            return super().training_step(model, inputs, *args, **kwargs)
+
+    def complete_reference_table(self) -> None:
+        """Compute what the table lacks, then let the reference model go."""
+        fill(
+            self.reference_table,
+            self.reference_examples,
+            self.data_collator.of_reference(),
+            self._score_by_reference,
+            batch_size=self.args.per_device_train_batch_size,
+            num_workers=self.args.dataloader_num_workers,
+        )
+        where = self.reference_table.path or "not kept on disk, where random weights are not either"
+        logger.info_rank0(f"Reference log-probs of {len(self.reference_examples)} examples: {where}.")
+        if self.ref_model is not None:
+            reference, self.ref_model, self.ref_last_layer = self.ref_model, None, None
+            if hasattr(reference, "destroy"):  # a DeepSpeed engine
+                reference.destroy()
+            self.accelerator._models = [model for model in self.accelerator._models if model is not reference]
+            del reference
+            clear_device_cache(garbage_collection=True)
+
+    def _score_by_reference(self, batch: dict[str, Any]) -> Tensor:
+        batch = self._prepare_inputs(batch)
+        with self.compute_loss_context_manager():
+            sums = self._live_reference_log_probs(self.model_wrapped, batch)
+        return torch.stack(list(sums.values()), dim=1)
 
     def concatenated_forward(self, model, batch: dict[str, Any], is_ref_model: bool = False) -> dict[str, Tensor]:
         """Sums of the answers' token log-probs by sequence name, each (N,) float32. One forward pass."""
         inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
         if "packed_row" not in batch:  # padded rows are for foreign models, which may not know all of these
             inputs = {name: value for name, value in inputs.items() if name in self.forward_parameters}
-        logits = model(**inputs, use_cache=False, return_dict=True).logits
-        if "packed_row" in batch:
-            logits_AV = logits[0]
-        else:  # the last column predicts nothing of the row
-            logits_AV = logits[:, -batch["logits_to_keep"] : -1].flatten(0, 1)[batch["answer_columns_A"]]
-        logps_NS = answer_logps(token_logps(logits_AV, batch["targets_A"]), batch["answer_lengths_NS"])
+        last = self.ref_last_layer if is_ref_model and self.ref_model is not None else self.last_layer
+        if "packed_row" in batch and last is not None:
+            with answering_with_logps(last, batch["targets_A"]):
+                logps_A = model(**inputs, use_cache=False, return_dict=True).logits[0]
+        else:
+            logits = model(**inputs, use_cache=False, return_dict=True).logits
+            if "packed_row" in batch:
+                logits_AV = logits[0]
+            else:  # the last column predicts nothing of the row
+                logits_AV = logits[:, -batch["logits_to_keep"] : -1].flatten(0, 1)[batch["answer_columns_A"]]
+            logps_A = token_logps(logits_AV, batch["targets_A"])
+        logps_NS = answer_logps(logps_A, batch["answer_lengths_NS"])
         return dict(zip(self.sequence_names, logps_NS.unbind(1)))
 
     def compute_reference_log_probs(self, model, batch: dict[str, Any]) -> dict[str, Tensor | None]:
-        """The same from the reference model, or from the model without its adapter; None without a reference."""
+        """The same from the reference: from its table, or live; None without a reference.
+
+        With `solopo_reference: short` a long context is measured from the short one's.
+        """
         if not self.algorithm.needs_reference:
             return dict.fromkeys(self.sequence_names)
+        if self.reference_table is None:
+            sums = self._live_reference_log_probs(model, batch)
+        else:
+            sums_NS = self.reference_table.lookup(batch["digests"], batch["answer_lengths_NS"].device)
+            sums = dict(zip(self.sequence_names, sums_NS.unbind(1)))
+        if self.finetuning_args.solopo_reference == "short":
+            sums = {name: sums[name.removesuffix("_long")] for name in self.sequence_names}
+        return sums
+
+    def _live_reference_log_probs(self, model, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """From the reference model, or from the model without its adapter."""
         adapter_off = self.accelerator.unwrap_model(model).disable_adapter if self.ref_model is None else nullcontext
         with torch.no_grad(), adapter_off():
             reference = model if self.ref_model is None else self.ref_model
@@ -85,8 +173,8 @@ class SolopoTrainer(CustomDPOTrainer):
         position.
         """
         args = self.finetuning_args
+        ref_sums = self.compute_reference_log_probs(model, batch)  # first: it keeps nothing in memory
         sums = self.concatenated_forward(model, batch)
-        ref_sums = self.compute_reference_log_probs(model, batch)
         lengths = dict(zip(self.sequence_names, batch["answer_lengths_NS"].unbind(1)))
         means = {name: sums[name] / lengths[name] for name in sums}
 
@@ -95,8 +183,6 @@ class SolopoTrainer(CustomDPOTrainer):
             ref_logps = {name: None if ref is None else ref / lengths[name] for name, ref in ref_sums.items()}
         else:
             logps, ref_logps = sums, ref_sums
-        if args.solopo_reference == "short":
-            ref_logps |= {name: ref_logps[name.removesuffix("_long")] for name in ref_logps}
         rewards = {name: self.algorithm.reward(logps[name], ref_logps[name], self.hyperparameters) for name in logps}
 
         po = self.algorithm.pair_loss(rewards["chosen"], rewards["rejected"], logps["chosen"], self.hyperparameters)
@@ -149,3 +235,13 @@ class SolopoTrainer(CustomDPOTrainer):
             output.metrics.update(zip(names, means))
             self._eval_metrics = []
         return output
+
+
+class _ReferenceFirst(TrainerCallback):
+    """Computes what the reference table lacks when the model is ready to run, before the first step."""
+
+    def __init__(self, trainer: SolopoTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        self.trainer.complete_reference_table()

@@ -4,23 +4,19 @@ from typing import TYPE_CHECKING
 
 import torch.distributed as dist
 
-from .collator import SolopoCollator
+from .assembly import assemble_trainer, is_own_reference
 from .host.data import load_data
 from .host.imports import (
     create_modelcard_and_push,
-    create_ref_model,
     get_template_and_fix_tokenizer,
     load_config,
-    load_model,
     load_tokenizer,
     logger,
     plot_loss,
 )
-from .packable import below_adapter, check_rope, use_packed_attention
-from .packing import sequences_of
+from .packable import check_rope
 from .plots import plot_training
 from .report import DataReport, predicted_ratios, summary
-from .trainer import SolopoTrainer
 
 
 if TYPE_CHECKING:
@@ -49,28 +45,16 @@ def run_solopo(
     check_rope(config, data_args.cutoff_len)
     log_summaries(reports, config, finetuning_args)
 
-    model = load_model(tokenizer, model_args, finetuning_args, training_args.do_train)
-    if not finetuning_args.use_ref_model:
-        ref_model = None
-    elif finetuning_args.ref_model is None and not training_args.do_train:
-        ref_model = model  # evaluation only: the model itself, as in the host's dpo stage
-    else:
-        ref_model = create_ref_model(model_args, finetuning_args)
-
-    packed = switch_to_packed_rows(model, ref_model, data_args.cutoff_len)
-    trainer = SolopoTrainer(
-        model=model,
-        ref_model=ref_model,
-        args=training_args,
-        finetuning_args=finetuning_args,
-        data_collator=SolopoCollator(
-            sequences=sequences_of(finetuning_args.solopo_view, finetuning_args.solopo_align),
-            packed=packed,
-            pad_token_id=tokenizer.pad_token_id,
-        ),
+    trainer = assemble_trainer(
+        model_args,
+        data_args,
+        training_args,
+        finetuning_args,
         callbacks=callbacks,
-        **dataset_module,
-        **tokenizer_module,
+        config=config,
+        reports=reports,
+        dataset_module=dataset_module,
+        tokenizer_module=tokenizer_module,
     )
 
     if training_args.do_train:
@@ -89,7 +73,7 @@ def run_solopo(
 
     if training_args.do_eval:
         metrics = trainer.evaluate(metric_key_prefix="eval")
-        if ref_model is model:  # rewards against itself are all 0
+        if is_own_reference(training_args, finetuning_args):  # rewards against itself are all 0
             metrics = {name: value for name, value in metrics.items() if "rewards" not in name}
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
@@ -120,15 +104,6 @@ def log_summaries(reports: dict[str, list[DataReport]], config, finetuning_args)
                         f"A SoLoPO step on the {split} data is predicted to cost {ratio:.2f} times {rival}: the short "
                         "contexts are too long beside the long ones for a gain."
                     )
-
-
-def switch_to_packed_rows(model, ref_model, max_length: int) -> bool:
-    """Switch the models' attention to packed rows; False, with one log line, where one cannot take them."""
-    models = [model] if ref_model is None or ref_model is model else [model, ref_model]
-    obstacle = use_packed_attention(map(below_adapter, models), max_length)
-    if obstacle is not None:
-        logger.info_rank0(f"Using padded batches, slower with the same results: {obstacle}.")
-    return obstacle is None
 
 
 def tokens_per_second(reports: list[DataReport], finetuning_args, metrics: dict[str, float]) -> float:

@@ -1,16 +1,21 @@
 """Shared fixtures: tiny models, small data and the host's training function, run in process."""
 
+import atexit
 import json
 import os
 import random
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 
+# Of their own: reference log-probs are kept there.
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="solopo-tests-")
+atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: more threads only wait for each other
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

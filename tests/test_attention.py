@@ -2,6 +2,7 @@
 
 import random
 import sys
+from functools import partial
 from types import ModuleType
 
 import pytest
@@ -33,8 +34,8 @@ def plain_logps(model, examples: list[Example], sequences: dict) -> torch.Tensor
     return torch.stack(logps).view(len(examples), -1)
 
 
-def packed_logps(model, examples: list[Example], sequences: dict) -> torch.Tensor:
-    row = pack(examples, sequences)
+def packed_logps(model, examples: list[Example], sequences: dict, pad_to_multiple_of: int = 1) -> torch.Tensor:
+    row = pack(examples, sequences, pad_to_multiple_of)
     logits = model(
         input_ids=row.input_ids_1T,
         position_ids=row.position_ids_1T,
@@ -114,15 +115,16 @@ def test_packed_row_equals_plain_forwards(model, view, align, count):
     assert_same(model, packed_logps, examples, sequences, expected)
 
 
+@pytest.mark.parametrize("multiple", [1, 16])
 @pytest.mark.parametrize("backend", ["sdpa", "eager", "flash_attention_2"])
-def test_every_back_end_equals_plain_forwards(model, backend, flash_attn):
+def test_every_back_end_equals_plain_forwards(model, backend, multiple, flash_attn):
     examples, sequences = make_examples(2), sequences_of("both", "both")
     logps = plain_logps(model, examples, sequences)
     expected = logps, gradients(model, logps)
     model.config._attn_implementation = backend
     assert use_packed_attention([model], max_length=100) is None
     assert model.config._attn_implementation == f"packed_{backend}"
-    assert_same(model, packed_logps, examples, sequences, expected)
+    assert_same(model, partial(packed_logps, pad_to_multiple_of=multiple), examples, sequences, expected)
 
 
 @pytest.mark.parametrize("use_reentrant", [True, False])

@@ -5,7 +5,7 @@ import torch
 import transformers
 from test_attention import gradients, make_examples, packed_logps, padded_logps, plain_logps
 
-from solopo_llamafactory.packable import check_rope, packing_obstacle, use_packed_attention
+from solopo_llamafactory.packable import check_rope, last_layer, packing_obstacle, use_packed_attention
 from solopo_llamafactory.packing import sequences_of
 
 
@@ -123,3 +123,36 @@ def test_fixed_rope_types_pass():
         rope |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0} if rope_type == "llama3" else {}
         config = transformers.LlamaConfig(**SHAPE, max_position_embeddings=64, rope_parameters=rope)
         check_rope(config, max_length=10_000)
+
+
+def test_liger_models_are_tried_without_its_kernels(monkeypatch):
+    """Liger's modules need a GPU even to look at; a stand-in that fails anywhere else is put where Liger puts its own."""
+    from transformers.models.qwen2 import modeling_qwen2
+
+    class LigerMLP(modeling_qwen2.Qwen2MLP):
+        def forward(self, hidden):
+            if hidden.device.type == "meta":
+                raise RuntimeError("no kernel for meta tensors")
+            return super().forward(hidden)
+
+    LigerMLP.__module__ = "liger_kernel.transformers.swiglu"
+    monkeypatch.setattr(modeling_qwen2, "Qwen2MLP", LigerMLP)
+    model = make_model("Qwen2")
+    examples, sequences = make_examples(2), sequences_of("both")
+    expected = plain_logps(model, examples, sequences)
+    assert use_packed_attention([model], max_length=100) is None
+    assert last_layer(model) is model.lm_head
+    torch.testing.assert_close(packed_logps(model, examples, sequences), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_last_layer_is_one_whose_output_is_returned_as_it_is():
+    for name in ("Qwen2", "Llama"):
+        model = make_model(name)
+        assert last_layer(model) is model.lm_head
+    assert last_layer(make_model("Granite", logits_scaling=2.0)) is None
+    assert last_layer(make_model("Gemma2", head_dim=8, final_logit_softcapping=30.0)) is None
+
+
+def test_a_model_that_scales_its_logits_still_packs():
+    model = make_model("Granite", logits_scaling=2.0)
+    assert packing_obstacle(model, max_length=100) is None

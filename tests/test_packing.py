@@ -46,6 +46,18 @@ def test_equal_contexts_are_computed_once():
     assert row.logit_positions_A.tolist() == [1, 2, 1, 1, 2]
 
 
+def test_filling_by_hand():
+    """Each prompt with its first answer is filled up to a multiple; other answers still follow the prompt alone."""
+    #        0  1  2  3  4  5 | 6 | 7  8  9 10 11 12
+    # row:   1  2  6  7  -  -   8   3  4  5  6  7  -
+    row = pack([EXAMPLE], sequences_of("both"), pad_to_multiple_of=3, pad_token_id=99)
+    assert row.input_ids_1T.tolist() == [[1, 2, 6, 7, 99, 99, 8, 3, 4, 5, 6, 7, 99]]
+    assert row.position_ids_1T.tolist() == [[0, 1, 2, 3, 4, 5, 2, 0, 1, 2, 3, 4, 5]]
+    assert row.layout.spans == (Span(0, 6), Span(6, 7, 0, 2), Span(7, 13))
+    assert row.logit_positions_A.tolist() == [1, 2, 1, 9, 10]
+    assert row.targets_A.tolist() == [6, 7, 8, 6, 7]
+
+
 def test_examples_do_not_meet():
     rng = random.Random(0)
     examples = [Example(*([rng.randrange(99) for _ in range(rng.randint(1, 9))] for _ in range(4))) for _ in range(5)]

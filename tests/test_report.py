@@ -1,11 +1,13 @@
 """Counting and dropping on the mapped dataset, and the summary."""
 
+from itertools import combinations
 from types import SimpleNamespace
 
 import pytest
 from datasets import Dataset
 from test_cost import QWEN_7B
 
+from solopo_llamafactory.packing import Example, pack, pad, sequences_of
 from solopo_llamafactory.processor import FEATURES
 from solopo_llamafactory.report import DataReport, filter_dataset, predicted_ratios, summary
 
@@ -88,3 +90,18 @@ def test_the_paper_s_setting_is_cheaper_than_the_host_s_long_pair():
     ratios = predicted_ratios(report, QWEN_7B, "both", "chosen")
     assert 0.5 < ratios["the host's dpo stage on the long pair"] < 0.65
     assert ratios["plain long PO with a shared prompt"] > 1
+
+
+@pytest.mark.parametrize(
+    "view, align", [("both", "chosen"), ("both", "both"), ("long", "chosen"), ("short", "chosen")]
+)
+@pytest.mark.parametrize("batch_size, multiple", [(1, 1), (2, 1), (2, 16)])
+def test_the_longest_row_is_the_one_that_the_collator_makes(view, align, batch_size, multiple):
+    data = dataset((5, 30, 4, 7), (9, 41, 3, 2), (20, 22, 9, 8))
+    _, report = filter_dataset(data, 100, arguments(view, align))
+    sequences = sequences_of(view, align)
+    examples = [Example(*(row[column] for column in Example._fields)) for row in data]
+    rows = [pack([*batch], sequences, multiple).input_ids_1T.shape[1] for batch in combinations(examples, batch_size)]
+    assert report.longest_row(sequences, batch_size, packed=True, pad_to_multiple_of=multiple) == max(rows)
+    padded = [pad([*batch], sequences, 0).input_ids_BW.numel() for batch in combinations(examples, batch_size)]
+    assert report.longest_row(sequences, batch_size, packed=False) == max(padded)

@@ -1,5 +1,6 @@
 """The stage's arguments, in the host's dataclass style, and every combination that is refused before a model loads."""
 
+import importlib.util
 import math
 from dataclasses import dataclass, field, fields
 from typing import Literal, get_args, get_type_hints
@@ -56,6 +57,28 @@ class SolopoArguments:
         default=False,
         metadata={"help": "Whether or not to allow `pref_loss: ipo` with alignment, which is no bound there."},
     )
+    solopo_precompute_ref: bool = field(
+        default=True,
+        metadata={
+            "help": (
+                "Losses with a reference model: compute its log-probabilities once before training and keep them on "
+                "disk, instead of keeping the model in memory."
+            )
+        },
+    )
+    solopo_checkpoint_layers: str = field(
+        default="auto",
+        metadata={
+            "help": (
+                "Number of layers that recompute their activations in the backward pass, or `auto`: as few as the "
+                "GPU's memory demands."
+            )
+        },
+    )
+    solopo_tiled_mlp: bool = field(
+        default=False,
+        metadata={"help": "Whether or not to compute the MLPs tile by tile (DeepSpeed's TiledMLP), for long rows."},
+    )
 
 
 @dataclass
@@ -101,6 +124,11 @@ class SolopoFinetuningArguments(SolopoArguments, FinetuningArguments):
                     f"write {', '.join(allowed[:-1])} or {allowed[-1]}."
                 )
 
+        self.solopo_checkpoint_layers = str(self.solopo_checkpoint_layers)
+        if self.solopo_checkpoint_layers != "auto" and not self.solopo_checkpoint_layers.isdecimal():
+            raise ValueError(
+                f"`solopo_checkpoint_layers: {self.solopo_checkpoint_layers}` is neither `auto` nor a number of layers."
+            )
         if self.solopo_alpha < 0:
             raise ValueError(f"`solopo_alpha: {self.solopo_alpha}` is negative: write 0 or more.")
         if self.pref_beta < 0 or (self.pref_beta == 0 and self.pref_loss != "orpo"):
@@ -165,8 +193,21 @@ def check_run(model_args, data_args, training_args, finetuning_args) -> None:
         "use_kt": (model_args.use_kt, "use `deepspeed` with offload for models larger than memory"),
         "use_unsloth": (model_args.use_unsloth, "remove it: its kernels do not take a packed row"),
         "mixture_of_depths": (model_args.mixture_of_depths is not None, "remove it: it changes the attention"),
+        "disable_gradient_checkpointing": (
+            model_args.disable_gradient_checkpointing
+            and finetuning_args.solopo_checkpoint_layers not in ("auto", "0"),
+            "remove one of it and `solopo_checkpoint_layers`",
+        ),
         "shift_attn": (model_args.shift_attn, "remove it: long contexts keep full attention here"),
     }
     for name, (is_set, advice) in refused.items():
         if is_set:
             raise ValueError(f"`{name}` does not work with `stage: solopo`: {advice}.")
+    if finetuning_args.solopo_tiled_mlp:
+        if importlib.util.find_spec("deepspeed") is None:
+            raise ValueError("`solopo_tiled_mlp` needs DeepSpeed: install `deepspeed`, or remove the argument.")
+        if training_args.world_size > 1 and not training_args.deepspeed:
+            raise ValueError(
+                "`solopo_tiled_mlp` adds to a gradient several times, which DDP and FSDP do not take: set `deepspeed`, "
+                "or remove the argument."
+            )

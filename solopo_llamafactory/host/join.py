@@ -56,12 +56,22 @@ def place_seams_on_first_use(read_args):
         if asks_for_solopo(args):
             if os.environ.get("USE_MCA", "").lower() in ("1", "true", "y"):
                 raise ValueError("`stage: solopo` does not run on Megatron: unset USE_MCA.")
+            let_memory_segments_grow()
             require_all_seams()
         else:
             place_seams()
         return args
 
     return wrapper
+
+
+def let_memory_segments_grow() -> None:
+    """Rows differ in length, and torch's default allocator then keeps blocks that no later row fits.
+
+    Read by torch when it first allocates memory on the GPU, which is later.
+    """
+    if "PYTORCH_ALLOC_CONF" not in os.environ:
+        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 
 def asks_for_solopo(args) -> bool:

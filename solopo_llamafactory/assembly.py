@@ -1,0 +1,100 @@
+"""Models, reference table and collator, put together into the trainer."""
+
+from typing import Any
+
+import torch
+from datasets import Dataset
+
+from .attention import GPU_LENGTH_MULTIPLE
+from .collator import SolopoCollator
+from .host.imports import create_ref_model, load_model, logger
+from .packable import below_adapter, use_packed_attention
+from .packing import reference_sequences_of, sequences_of
+from .reference import ReferenceTable, cache_file, without_reference
+from .report import DataReport
+from .tiling import tile_mlps
+from .trainer import SolopoTrainer
+
+
+def assemble_trainer(
+    model_args,
+    data_args,
+    training_args,
+    finetuning_args,
+    callbacks: list | None,
+    config,
+    reports: dict[str, list[DataReport]],
+    dataset_module: dict[str, Any],
+    tokenizer_module: dict[str, Any],
+) -> SolopoTrainer:
+    """The trainer, which alone keeps the models that are loaded here."""
+    tokenizer = tokenizer_module["tokenizer"]
+    sequences = sequences_of(finetuning_args.solopo_view, finetuning_args.solopo_align)
+    reference_sequences = reference_sequences_of(sequences, finetuning_args.solopo_reference)
+
+    table, examples, use_ref_model = None, None, finetuning_args.use_ref_model
+    if use_ref_model and finetuning_args.solopo_precompute_ref and training_args.do_train:
+        table = ReferenceTable.open(cache_file(model_args, finetuning_args, config))
+        examples = without_reference(table, datasets_of(dataset_module), reference_sequences)
+        use_ref_model = examples is not None
+        if not use_ref_model:
+            logger.info_rank0(f"Reference log-probs are read from {table.path}; no reference model is loaded.")
+
+    model = load_model(tokenizer, model_args, finetuning_args, training_args.do_train)
+    if not use_ref_model:
+        ref_model = None
+    elif is_own_reference(training_args, finetuning_args):
+        ref_model = model
+    else:
+        ref_model = create_ref_model(model_args, finetuning_args)
+
+    packed = switch_to_packed_rows(model, ref_model, data_args.cutoff_len)
+    multiple = GPU_LENGTH_MULTIPLE if torch.cuda.is_available() else 1
+    longest_row = max(
+        report.longest_row(sequences, training_args.per_device_train_batch_size, packed, multiple)
+        for report in [report for split in reports.values() for report in split]
+    )
+    if finetuning_args.solopo_tiled_mlp:
+        for each in [model] if ref_model in (None, model) else [model, ref_model]:
+            tile_mlps(each, longest_row)
+
+    return SolopoTrainer(
+        model=model,
+        ref_model=ref_model,
+        args=training_args,
+        finetuning_args=finetuning_args,
+        longest_row=longest_row,
+        reference_table=table,
+        reference_examples=examples,
+        data_collator=SolopoCollator(
+            sequences=sequences,
+            packed=packed,
+            pad_token_id=tokenizer.pad_token_id,
+            pad_to_multiple_of=multiple,
+            reference_sequences=None if table is None else reference_sequences,
+        ),
+        callbacks=callbacks,
+        **dataset_module,
+        **tokenizer_module,
+    )
+
+
+def is_own_reference(training_args, finetuning_args) -> bool:
+    """Whether a model is compared with itself: evaluation only, without a reference named, as in the host's stage."""
+    return finetuning_args.use_ref_model and finetuning_args.ref_model is None and not training_args.do_train
+
+
+def datasets_of(dataset_module: dict[str, Any]) -> list[Dataset]:
+    """The training data and every evaluation set."""
+    evaluation = dataset_module.get("eval_dataset")
+    evaluation = list(evaluation.values()) if isinstance(evaluation, dict) else [evaluation]
+    return [dataset for dataset in [dataset_module.get("train_dataset"), *evaluation] if dataset is not None]
+
+
+def switch_to_packed_rows(model, ref_model, max_length: int) -> bool:
+    """Switch the models' attention to packed rows; False, with one log line, where one cannot take them."""
+    models = [model] if ref_model is None or ref_model is model else [model, ref_model]
+    obstacle = use_packed_attention(map(below_adapter, models), max_length)
+    if obstacle is not None:
+        logger.info_rank0(f"Using padded batches, slower with the same results: {obstacle}.")
+    return obstacle is None

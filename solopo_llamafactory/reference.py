@@ -1,0 +1,184 @@
+"""Log-probs of the reference model, computed once before training and kept on disk.
+
+A number for each sequence (a prompt with an answer), found again by the sequence's tokens: so a table serves any order,
+split or selection of the data, grows with it, and a run that was interrupted goes on where it stopped. One file for each
+reference model; the tokens already stand for data, template and tokenizer.
+
+Shape suffixes: N examples, S sequences of an example.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from datasets import Dataset, concatenate_datasets
+from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+
+DIGEST_SIZE = 16  # bytes
+SAVE_SECONDS = 60
+
+
+def sequence_digest(prompt_ids: Sequence[int], answer_ids: Sequence[int]) -> bytes:
+    """What a sequence is found again by, 16 bytes."""
+    digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
+    for token_ids in (prompt_ids, answer_ids):
+        digest.update(len(token_ids).to_bytes(8, "little"))
+        digest.update(np.asarray(token_ids, dtype=np.int32).tobytes())
+    return digest.digest()
+
+
+def digests_of(example: dict[str, Any], sequences: dict[str, tuple[str, str]]) -> list[bytes]:
+    """The digest of each sequence of an example, S of them."""
+    return [sequence_digest(example[prompt], example[answer]) for prompt, answer in sequences.values()]
+
+
+class ReferenceTable:
+    """Digest of a sequence -> sum of its answer's log-probs under the reference model.
+
+    Args:
+        path: the table's file, or None for one that is not kept.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.logps: dict[bytes, float] = {}
+
+    @classmethod
+    def open(cls, path: Path | None) -> "ReferenceTable":
+        """The table as the main process finds it on its disk, the same in every process."""
+        table = cls(path)
+        if _is_main() and path is not None and path.is_file():
+            tensors = load_file(path)
+            table.logps = dict(zip(map(bytes, tensors["digests"].numpy()), tensors["logps"].tolist()))
+        if dist.is_initialized():
+            box = [table.logps]
+            dist.broadcast_object_list(box)
+            table.logps = box[0]
+        return table
+
+    def save(self) -> None:
+        """Write the whole table at once; it replaces the old file in one step. Main process only."""
+        if self.path is None or not self.logps or not _is_main():
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self.path.with_name(f"{self.path.name}.{os.getpid()}.unfinished")
+        digests = torch.frombuffer(bytearray(b"".join(self.logps)), dtype=torch.uint8).view(-1, DIGEST_SIZE)
+        save_file({"digests": digests, "logps": torch.tensor(list(self.logps.values()))}, unfinished)
+        os.replace(unfinished, self.path)
+
+    def lookup(self, digests_NS: list[list[bytes]], device: torch.device) -> Tensor:
+        """The sums of a batch, (N, S) float32.
+
+        Raises:
+            KeyError: for a sequence that `fill` has not seen.
+        """
+        return torch.tensor([[self.logps[digest] for digest in digests] for digests in digests_NS], device=device)
+
+    def missing(self, dataset: Dataset, sequences: dict[str, tuple[str, str]]) -> list[int]:
+        """Indices of the examples with a sequence that the table lacks."""
+        rows = dataset.select_columns(sorted({column for pair in sequences.values() for column in pair}))
+        rows = tqdm(rows, desc="Looking up reference log-probs", disable=not _is_main())
+        return [i for i, row in enumerate(rows) if any(d not in self.logps for d in digests_of(row, sequences))]
+
+
+def without_reference(
+    table: ReferenceTable, datasets: Sequence[Dataset], sequences: dict[str, tuple[str, str]]
+) -> Dataset | None:
+    """The examples of all datasets with a sequence that the table lacks, or None when it has them all."""
+    parts = [dataset.select(missing) for dataset in datasets if (missing := table.missing(dataset, sequences))]
+    return concatenate_datasets(parts) if parts else None
+
+
+def fill(
+    table: ReferenceTable,
+    examples: Dataset,
+    collator: Callable[[list[dict[str, Any]]], dict[str, Any]],
+    score: Callable[[dict[str, Any]], Tensor],
+    batch_size: int,
+    num_workers: int = 0,
+) -> None:
+    """Add the examples to the table, spread over all processes, and save it every minute.
+
+    Args:
+        collator: examples -> batch, with the sequences' `digests`.
+        score: batch -> (N, S) sums of log-probs.
+        batch_size: examples of a batch on one process.
+    """
+    rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    # Sharded models need all processes at each forward pass, so the last ones may repeat an example.
+    share = [(i + rank) % len(examples) for i in range(0, len(examples), world_size)]
+    loader = DataLoader(
+        examples.select(share), batch_size=batch_size, collate_fn=collator, num_workers=num_workers, shuffle=False
+    )
+    new: dict[bytes, float] = {}
+    saved_at = time.monotonic()
+    for i, batch in enumerate(tqdm(loader, desc="Reference log-probs", disable=not _is_main())):
+        sums = score(batch).tolist()
+        for digests, values in zip(batch["digests"], sums):
+            new |= zip(digests, values)
+        if _same_everywhere(time.monotonic() - saved_at > SAVE_SECONDS) or i + 1 == len(loader):
+            for part in _gather(new):
+                table.logps |= part
+            table.save()
+            new, saved_at = {}, time.monotonic()
+
+
+def cache_file(model_args, finetuning_args, config) -> Path | None:
+    """The table's file below HF_HOME; None when nothing tells the reference model from others (random weights)."""
+    weights = finetuning_args.ref_model or model_args.model_name_or_path
+    adapters = finetuning_args.ref_model_adapters if finetuning_args.ref_model else model_args.adapter_name_or_path
+    if isinstance(adapters, str):
+        adapters = adapters.split(",")
+    parts = [_describe_weights(name, getattr(config, "_commit_hash", None)) for name in [weights, *(adapters or [])]]
+    if model_args.train_from_scratch or None in parts:
+        return None
+    description = {
+        "weights": parts,
+        # which of the adapters are merged into the reference
+        "method": [finetuning_args.finetuning_type, finetuning_args.create_new_adapter, finetuning_args.ref_model],
+        "quantization": [model_args.quantization_bit, finetuning_args.ref_model_quantization_bit],
+        "model": {name: str(getattr(model_args, name)) for name in ("rope_scaling", "compute_dtype", "resize_vocab")},
+    }
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:20]
+    return Path(constants.HF_HOME, "solopo", f"reference-{digest}.safetensors")
+
+
+def _describe_weights(name: str, commit: str | None) -> list | None:
+    """What tells weights from others without reading them: each file's size and time of change, or the hub's commit."""
+    if not os.path.isdir(name):
+        return None if commit is None else [name, commit]
+    files = [path for path in sorted(Path(name).iterdir()) if path.suffix in (".safetensors", ".bin", ".pt", ".json")]
+    return [os.path.abspath(name), *([path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files)]
+
+
+def _is_main() -> bool:
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def _same_everywhere(value: bool) -> bool:
+    """The main process's value in all processes."""
+    if not dist.is_initialized():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]
+
+
+def _gather(value: Any) -> list[Any]:
+    if not dist.is_initialized():
+        return [value]
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values

@@ -1,0 +1,50 @@
+"""MLPs computed tile by tile: what they hold for a moment, several times the hidden states, shrinks to one tile.
+
+The tiling is DeepSpeed's `TiledMLP` (arXiv 2506.13996), which computes each tile again in the backward pass.
+"""
+
+import math
+from types import MethodType
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+TILE = 8192  # tokens
+
+
+def tile_mlps(model: nn.Module, longest_row: int) -> None:
+    """Let every module named `mlp` work in tiles of at most `TILE` tokens.
+
+    Sharded weights are gathered tile by tile, so all processes must have the same number of tiles at every step: it
+    follows from the longest row to come and is the same for shorter rows.
+
+    Raises:
+        ValueError: when the model has no such module.
+    """
+    mlps = [module for name, module in model.named_modules() if name.rpartition(".")[-1] == "mlp"]
+    if not mlps:
+        raise ValueError(f"`solopo_tiled_mlp` finds no `mlp` in {type(model).__name__}: remove the argument.")
+    num_tiles = math.ceil(longest_row / TILE)
+    if num_tiles > 1:
+        for mlp in mlps:
+            mlp.forward = MethodType(_tiled(mlp.forward, num_tiles), mlp)
+
+
+def _tiled(forward, num_tiles: int):
+    def tiled_forward(self: nn.Module, hidden_BTH: Tensor) -> Tensor:
+        from deepspeed.runtime.sequence_parallel.ulysses_sp import TiledMLP
+
+        length = hidden_BTH.shape[1]
+        # torch.chunk makes fewer tiles than asked for where a tile would be shorter than their number.
+        padding = -length % num_tiles if length < num_tiles**2 else 0
+        output = TiledMLP.apply(
+            lambda _, tile: forward(tile),
+            self,
+            F.pad(hidden_BTH, (0, 0, 0, padding)) if padding else hidden_BTH,
+            num_tiles,
+            list(self.parameters()),
+        )
+        return output[:, :length]
+
+    return tiled_forward

@@ -1,0 +1,174 @@
+"""The table of reference log-probs: the same losses as with a live reference, found again, and completed."""
+
+import gc
+import json
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+
+import solopo_llamafactory.assembly as assembly
+from conftest import make_rows, write_dataset
+from solopo_llamafactory import reference
+from solopo_llamafactory.packing import reference_sequences_of, sequences_of
+from solopo_llamafactory.reference import ReferenceTable, digests_of, fill, sequence_digest, without_reference
+
+
+EXAMPLES = [
+    {"short_prompt_ids": [1, i], "long_prompt_ids": [1, 2, i], "chosen_ids": [7, i], "rejected_ids": [8]}
+    for i in range(5)
+]
+SEQUENCES = sequences_of("both")
+
+
+@pytest.fixture
+def loaded(monkeypatch) -> list:
+    """Weak references to every reference model that was loaded."""
+    models = []
+    create = assembly.create_ref_model
+
+    def record(*args):
+        model = create(*args)
+        if model is not None:
+            models.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(assembly, "create_ref_model", record)
+    return models
+
+
+@pytest.mark.parametrize("pref_loss", ["sigmoid", "hinge", "ipo"])
+@pytest.mark.parametrize("solopo_reference", ["matched", "short"])
+def test_cached_equals_live(pref_loss, solopo_reference, train, tmp_path, loaded):
+    common = {
+        "pref_loss": pref_loss,
+        "solopo_reference": solopo_reference,
+        "solopo_allow_unbounded": True,
+        "learning_rate": 1e-2,
+    }
+    live = train(solopo_precompute_ref=False, output_dir=str(tmp_path / "live"), **common)
+    cached = train(output_dir=str(tmp_path / "cached"), **common)
+    again = train(output_dir=str(tmp_path / "again"), **common)
+    assert [log["loss"] for log in cached] == pytest.approx([log["loss"] for log in live], rel=1e-5)
+    assert [log["grad_norm"] for log in cached] == pytest.approx([log["grad_norm"] for log in live], rel=1e-4)
+    assert [log["loss"] for log in again] == [log["loss"] for log in cached]
+    assert len(loaded) <= 2  # the last run found the table, and so may the second (made by another loss)
+
+
+def test_the_reference_model_is_gone_before_the_first_step(train, tmp_path, loaded, tiny_llama, monkeypatch):
+    alive = []
+    step = assembly.SolopoTrainer.training_step
+
+    def training_step(self, *args, **kwargs):
+        gc.collect()
+        alive.append(loaded[0]() is not None)
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(assembly.SolopoTrainer, "training_step", training_step)
+    train(pref_loss="sigmoid", model_name_or_path=tiny_llama, template="llama3")
+    assert alive == [False] * 3
+
+
+def test_another_reference_model_has_another_table(train, tmp_path, tiny_qwen2, loaded):
+    """A model trained further is saved over the same path: its log-probs must not be the old ones."""
+    import shutil
+
+    path = tmp_path / "model"
+    shutil.copytree(tiny_qwen2, path)
+    train(pref_loss="sigmoid", model_name_or_path=str(path), output_dir=str(tmp_path / "first"), learning_rate=1e-2)
+    shutil.copy(tmp_path / "first" / "model.safetensors", path)
+    logs = train(pref_loss="sigmoid", model_name_or_path=str(path), output_dir=str(tmp_path / "second"))
+    assert len(loaded) == 2
+    assert logs[0]["rewards/chosen"] == pytest.approx(0, abs=1e-5)  # equal to its reference at first
+
+
+def test_lora_computes_it_without_the_adapter_and_without_a_second_model(train, tmp_path, loaded):
+    common = {"pref_loss": "sigmoid", "finetuning_type": "lora", "learning_rate": 1e-2, "max_steps": 6}
+    live = train(solopo_precompute_ref=False, output_dir=str(tmp_path / "live"), **common)
+    cached = train(output_dir=str(tmp_path / "cached"), **common)
+    assert [log["loss"] for log in cached] == pytest.approx([log["loss"] for log in live], rel=1e-5)
+    assert loaded == []
+
+
+def test_evaluation_uses_the_table_too(train, tmp_path, loaded):
+    write_dataset(tmp_path / "data", make_rows(4, seed=1), name="train_pairs")
+    write_dataset(tmp_path / "data", make_rows(3, seed=2), name="eval_pairs")
+    results = []
+    for precompute in (False, True):
+        output = tmp_path / f"precompute-{precompute}"
+        train(
+            pref_loss="sigmoid",
+            solopo_precompute_ref=precompute,
+            dataset_dir=str(tmp_path / "data"),
+            dataset="train_pairs",
+            eval_dataset="eval_pairs",
+            do_eval=True,
+            output_dir=str(output),
+            learning_rate=1e-2,
+        )
+        results.append(json.loads((output / "eval_results.json").read_text()))
+    live, cached = results
+    assert cached["eval_loss"] == pytest.approx(live["eval_loss"], rel=1e-5)
+    assert cached["eval_rewards/chosen"] == pytest.approx(live["eval_rewards/chosen"], rel=1e-4)
+
+
+def test_a_short_reference_needs_no_long_sequence():
+    assert list(reference_sequences_of(SEQUENCES, "matched")) == ["chosen", "rejected", "chosen_long"]
+    assert list(reference_sequences_of(SEQUENCES, "short")) == ["chosen", "rejected"]
+    assert list(reference_sequences_of(sequences_of("both", "both"), "short")) == ["chosen", "rejected"]
+
+
+def test_digests_tell_where_a_prompt_ends():
+    assert sequence_digest([1, 2], [3]) != sequence_digest([1], [2, 3])
+    assert sequence_digest([1, 2], [3]) == sequence_digest((1, 2), (3,))
+
+
+def collate(features):
+    return {"digests": [digests_of(feature, SEQUENCES) for feature in features], "rows": features}
+
+
+def score(batch) -> torch.Tensor:
+    """A number for each sequence that can be told again: 100 x its answer's first token + the prompt's length."""
+    return torch.tensor([[100.0 * row[a][0] + len(row[p]) for p, a in SEQUENCES.values()] for row in batch["rows"]])
+
+
+def test_fill_save_open_and_lookup(tmp_path):
+    path = tmp_path / "folder" / "table.safetensors"
+    table = ReferenceTable(path)
+    fill(table, Dataset.from_list(EXAMPLES), collate, score, batch_size=2)
+    again = ReferenceTable.open(path)
+    assert again.logps == table.logps
+    got = again.lookup([digests_of(EXAMPLES[3], SEQUENCES)], torch.device("cpu"))
+    assert got.tolist() == [[702, 802, 703]] and got.dtype == torch.float32
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_an_interrupted_computation_goes_on_where_it_was_saved(tmp_path, monkeypatch):
+    monkeypatch.setattr(reference, "SAVE_SECONDS", -1)  # after each batch
+    path = tmp_path / "table.safetensors"
+    scored = []
+
+    def interrupted(batch):
+        if len(scored) == 2:
+            raise KeyboardInterrupt
+        scored.append(batch)
+        return score(batch)
+
+    dataset = Dataset.from_list(EXAMPLES)
+    with pytest.raises(KeyboardInterrupt):
+        fill(ReferenceTable(path), dataset, collate, interrupted, batch_size=2)
+    table = ReferenceTable.open(path)
+    rest = without_reference(table, [dataset], SEQUENCES)
+    assert rest.to_list() == EXAMPLES[4:]
+    fill(table, rest, collate, score, batch_size=2)
+    assert without_reference(table, [dataset], SEQUENCES) is None
+
+
+def test_more_data_needs_only_the_new_examples(tmp_path):
+    table = ReferenceTable(None)
+    fill(table, Dataset.from_list(EXAMPLES[:2]), collate, score, batch_size=1)
+    assert len(without_reference(table, [Dataset.from_list(EXAMPLES)], SEQUENCES)) == 3
+    table.save()  # without a path nothing is written
+    assert list(Path(tmp_path).iterdir()) == []

@@ -1,0 +1,67 @@
+"""Tiled MLPs give the same losses and gradients, for every number of tiles."""
+
+import pytest
+import torch
+from torch import nn
+
+from solopo_llamafactory import tiling
+from solopo_llamafactory.tiling import tile_mlps
+
+
+pytest.importorskip("deepspeed", reason="the tiling is DeepSpeed's")
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(4, 16), nn.SiLU(), nn.Linear(16, 4))
+
+    def forward(self, hidden):
+        return hidden + self.mlp(hidden)
+
+
+@pytest.mark.parametrize("length", [64, 63, 9, 5, 3])  # also fewer tokens than tiles squared, and than tiles
+def test_output_and_gradients(length, monkeypatch):
+    torch.manual_seed(0)
+    plain, tiled = Block(), Block()
+    tiled.load_state_dict(plain.state_dict())
+    monkeypatch.setattr(tiling, "TILE", 16)
+    calls = []
+    tiled.mlp.register_forward_pre_hook(lambda module, args: calls.append(args[0].shape))
+    inner = []
+    forward = tiled.mlp.forward
+    tiled.mlp.forward = lambda hidden: inner.append(hidden.shape[1]) or forward(hidden)
+    tile_mlps(tiled, longest_row=64)
+
+    hidden = torch.randn(1, length, 4)
+    outputs = []
+    for block in (plain, tiled):
+        start = hidden.clone().requires_grad_()
+        output = block(start)
+        output.square().sum().backward()
+        outputs.append((output.detach(), start.grad, *(parameter.grad for parameter in block.parameters())))
+    for expected, got in zip(*outputs):
+        torch.testing.assert_close(got, expected)
+    assert len(inner) == 2 * 4  # four tiles, forward and again in the backward pass, whatever the length
+    assert max(inner[:4]) <= 16
+
+
+def test_rows_that_fit_one_tile_are_left_alone():
+    block = Block()
+    tile_mlps(block, longest_row=tiling.TILE)
+    assert "forward" not in block.mlp.__dict__
+
+
+def test_a_model_without_an_mlp_is_refused():
+    with pytest.raises(ValueError, match="no `mlp` in Linear"):
+        tile_mlps(nn.Linear(2, 2), longest_row=100)
+
+
+@pytest.mark.parametrize("finetuning_type", ["full", "lora"])
+def test_a_run_with_tiles_equals_one_without(finetuning_type, train, tmp_path, monkeypatch):
+    monkeypatch.setattr(tiling, "TILE", 200)
+    common = {"finetuning_type": finetuning_type, "lora_target": "all"}
+    plain = train(output_dir=str(tmp_path / "plain"), **common)
+    tiled = train(solopo_tiled_mlp=True, output_dir=str(tmp_path / "tiled"), **common)
+    for key in ("loss", "grad_norm"):
+        assert [log[key] for log in tiled] == pytest.approx([log[key] for log in plain], rel=1e-5)
