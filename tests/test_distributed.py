@@ -7,6 +7,8 @@ import time
 
 import psutil
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from conftest import ROOT, command_environment, launch, make_rows, needs_compiler, read_logs, run_host, write_dataset
 
@@ -60,23 +62,104 @@ def test_two_processes_equal_one(with_evaluation, tmp_path):
     assert evaluation(two) == pytest.approx(evaluation(one), rel=1e-5, abs=1e-6)
 
 
+def deepspeed_config(folder, stage: int, offload: bool = False) -> str:
+    """The recipes' ZeRO-3, or ZeRO-2 as in the host's `ds_z2_config.json` and `ds_z2_offload_config.json`."""
+    if stage == 3:
+        return str(ROOT / "recipes/deepspeed/zero3.json")
+    config = json.loads((ROOT / "recipes/deepspeed/zero3.json").read_text())
+    config["zero_optimization"] = {
+        "stage": 2,
+        "allgather_partitions": True,
+        "allgather_bucket_size": 5e8,
+        "overlap_comm": False,
+        "reduce_scatter": True,
+        "reduce_bucket_size": 5e8,
+        "contiguous_gradients": True,
+        "round_robin_gradients": True,
+    }
+    if offload:
+        config["zero_optimization"]["offload_optimizer"] = {"device": "cpu", "pin_memory": False}
+    path = folder / "zero2.json"
+    path.write_text(json.dumps(config))
+    return str(path)
+
+
+LORA = {"finetuning_type": "lora", "lora_rank": 4, "lora_target": "all", "learning_rate": 1e-2}
+
+
 @needs_compiler
-def test_zero3_equals_one_process(arguments, tmp_path):
-    """DeepSpeed ZeRO-3 on the CPU in float32, with the recipes' own configuration and a reference model."""
-    common = {"pref_loss": "sigmoid", "disable_shuffling": True}
+@pytest.mark.parametrize(
+    "zero, tuning",
+    [
+        pytest.param((3, False), {}, id="ZeRO-3"),
+        pytest.param((3, False), LORA, id="ZeRO-3 LoRA", marks=pytest.mark.slow),
+        pytest.param((2, False), {}, id="ZeRO-2", marks=pytest.mark.slow),
+        pytest.param((2, True), {}, id="ZeRO-2 offload", marks=pytest.mark.slow),
+    ],
+)
+def test_deepspeed_equals_one_process(zero, tuning, arguments, tmp_path):
+    """On the CPU in float32, with a reference model or, under LoRA, with the adapter off as reference."""
+    common = {"pref_loss": "sigmoid", "disable_shuffling": True, **tuning}
     one = arguments(per_device_train_batch_size=4, output_dir=str(tmp_path / "one"), **common)
     run_host(one)
-    zero3 = arguments(
+    sharded = arguments(
         per_device_train_batch_size=2,
-        deepspeed=str(ROOT / "recipes/deepspeed/zero3.json"),
+        deepspeed=deepspeed_config(tmp_path, *zero),
         use_cpu=False,  # with it, DeepSpeed counts one process
-        output_dir=str(tmp_path / "zero3"),
+        output_dir=str(tmp_path / "sharded"),
         **common,
     )
-    result = launch(zero3, tmp_path / "launch", NPROC_PER_NODE="2")
+    result = launch(sharded, tmp_path / "launch", NPROC_PER_NODE="2")
     assert result.returncode == 0, result.stderr[-3000:]
     assert "Using padded batches" not in result.stdout
-    assert_same_logs(read_logs(zero3["output_dir"]), read_logs(one["output_dir"]), rel=1e-4)
+    assert_same_logs(read_logs(sharded["output_dir"]), read_logs(one["output_dir"]), rel=1e-4)
+
+
+# The host's examples/accelerate/fsdp2_config.yaml, in float32.
+FSDP2 = {
+    "compute_environment": "LOCAL_MACHINE",
+    "distributed_type": "FSDP",
+    "fsdp_config": {
+        "fsdp_auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+        "fsdp_cpu_ram_efficient_loading": True,
+        "fsdp_offload_params": False,
+        "fsdp_reshard_after_forward": True,
+        "fsdp_state_dict_type": "FULL_STATE_DICT",
+        "fsdp_version": 2,
+    },
+    "mixed_precision": "no",
+    "num_machines": 1,
+    "num_processes": 2,
+    "use_cpu": False,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tuning", [pytest.param({}, id="full"), pytest.param(LORA, id="LoRA")])
+def test_fsdp2_equals_one_process(tuning, arguments, tmp_path):
+    """FSDP1 saves no model on a CPU: torch ends there in a segmentation fault."""
+    common = {"pref_loss": "sigmoid", "disable_shuffling": True, **tuning}
+    one = arguments(per_device_train_batch_size=4, output_dir=str(tmp_path / "one"), **common)
+    run_host(one)
+    sharded = arguments(per_device_train_batch_size=2, output_dir=str(tmp_path / "sharded"), **common)
+    (tmp_path / "fsdp2.yaml").write_text(json.dumps(FSDP2))
+    (tmp_path / "config.yaml").write_text(json.dumps(sharded))
+    result = subprocess.run(
+        ["accelerate", "launch", "--config_file", str(tmp_path / "fsdp2.yaml"), "--main_process_port", "0"]
+        + [str(ROOT / "tests/fsdp_on_cpu.py"), str(tmp_path / "config.yaml")],
+        env=command_environment(),
+        capture_output=True,
+        text=True,
+        timeout=500,
+        cwd=ROOT,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "Using padded batches" not in result.stdout
+    assert_same_logs(read_logs(sharded["output_dir"]), read_logs(one["output_dir"]))
+    name = "adapter_model.safetensors" if tuning else "model.safetensors"
+    saved, expected = (load_file(tmp_path / folder / name) for folder in ("sharded", "one"))
+    assert saved.keys() >= expected.keys()  # FSDP2 writes a tied head as well
+    assert all(torch.allclose(saved[key], expected[key], atol=1e-5) for key in expected)
 
 
 @pytest.mark.slow
