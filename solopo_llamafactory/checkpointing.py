@@ -55,7 +55,8 @@ class FixedCheckpointing:
 
     def __init__(self, layers: list[GradientCheckpointingLayer], number: int) -> None:
         recompute_first(layers, number)
-        logger.info_rank0(f"{min(number, len(layers))} of {len(layers)} layers recompute their activations.")
+        if layers:
+            logger.info_rank0(f"{min(number, len(layers))} of {len(layers)} layers recompute their activations.")
 
     @contextmanager
     def micro_batch(self, tokens: int, optimizer_steps: int) -> Iterator[None]:

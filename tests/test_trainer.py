@@ -5,8 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from conftest import make_rows, read_logs, run_host, write_dataset
+from solopo_llamafactory import tiling
 
 
 LOSSES = {
@@ -112,6 +114,23 @@ def test_padded_batches_give_the_same_losses(train, tmp_path, monkeypatch, caplo
     monkeypatch.setattr("solopo_llamafactory.assembly.use_packed_attention", lambda *args: "it is a test")
     padded = train(output_dir=str(tmp_path / "padded"))
     assert losses(padded) == pytest.approx(losses(packed), rel=1e-5)
+
+
+@pytest.mark.parametrize("solopo_tiled_mlp", [False, True])
+def test_checkpoints_in_host_memory_change_nothing(solopo_tiled_mlp, train, tmp_path, monkeypatch):
+    """The host's `use_unsloth_gc` brings them back to "cuda"; here that is the CPU."""
+    to = torch.Tensor.to
+    monkeypatch.setattr(
+        torch.Tensor,
+        "to",
+        lambda self, *args, **kwargs: to(self, *("cpu" if a == "cuda" else a for a in args), **kwargs),
+    )
+    monkeypatch.setattr(tiling, "TILE", 200)
+    common = {"solopo_tiled_mlp": solopo_tiled_mlp, "max_steps": 4}
+    plain = train(output_dir=str(tmp_path / "plain"), **common)
+    offloaded = train(use_unsloth_gc=True, output_dir=str(tmp_path / "offloaded"), **common)
+    for key in ("loss", "grad_norm"):
+        assert [log[key] for log in offloaded] == pytest.approx([log[key] for log in plain], rel=1e-5)
 
 
 @pytest.mark.parametrize("finetuning_type", ["full", "lora"])
