@@ -125,8 +125,12 @@ def run_cell(cell: Cell, gpus: list[str], machine: str, limit: float) -> dict:
         variables = environment(cell, gpus, folder)
         code = run_process(command, variables, log, limit)
         text = log.read_text(encoding="utf-8", errors="replace")
-        settings = {name: value for name, value in variables.items() if name.startswith(("PYTORCH_", "NCCL_"))}
-        row |= {"command": shlex.join(command), "arguments": arguments, "environment": settings}
+        settings = {name: value for name, value in variables.items() if name.startswith("PYTORCH_")}
+        row |= {
+            "command": repeat_command(cell),
+            "arguments": without_folder(arguments, folder),
+            "environment": settings,
+        }
         if code == 0 and result.is_file():
             row |= {"status": "ok", **json.loads(result.read_text())}
         elif "out of memory" in text.lower():
@@ -139,6 +143,21 @@ def run_cell(cell: Cell, gpus: list[str], machine: str, limit: float) -> dict:
     if cell.method != "ceiling":
         row["examples"] = {name: column.tolist() for name, column in vars(lengths_of(cell)).items()}
     return row | {"wall_seconds": round(time.monotonic() - start, 1)}
+
+
+def repeat_command(cell: Cell) -> str:
+    """What measures the cell again."""
+    gpus = ",".join(map(str, range(cell.gpus)))
+    words = ["python", "-m", "benchmarks", "--suite", cell.suite, "--gpus", gpus, "--only", cell.name]
+    return shlex.join([*words, "--tiny"] if cell.on_cpu else words)
+
+
+def without_folder(arguments: dict, folder: Path) -> dict:
+    """The arguments with paths relative to the workload, which is gone afterwards."""
+    return {
+        name: os.path.relpath(value, folder) if str(value).startswith(str(folder)) else value
+        for name, value in arguments.items()
+    }
 
 
 def command_line(cell: Cell, job: Path) -> list[str]:

@@ -144,7 +144,7 @@ def arguments_of(cell: Cell, folder: Path) -> dict[str, Any]:
     if cell.on_cpu:
         arguments["use_cpu"] = True
     elif cell.uses_deepspeed:
-        arguments |= {"bf16": True, "deepspeed": str(ROOT / "recipes" / "deepspeed" / "zero3.json")}
+        arguments |= {"bf16": True, "deepspeed": "recipes/deepspeed/zero3.json"}
     else:
         # The step of plain SGD lies outside what is timed, and keeps no state.
         arguments |= {"pure_bf16": True, "optim": "sgd", "learning_rate": 0.0}
