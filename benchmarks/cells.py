@@ -172,6 +172,8 @@ def forward_backward() -> list[Cell]:
         cell("host", variant="no padding", multiple=8),
         cell("host", variant="liger", **overrides(**liger)),
         cell("solopo", **by_need(**liger) | {"variant": "liger"}),
+        cell("host", 16384, variant="liger", **overrides(**liger)),
+        cell("solopo", 16384, **all_layers(**liger) | {"variant": "liger, all layers"}),
         cell("host", loss="simpo"),
         cell("solopo", loss="simpo", **all_layers()),
         cell("solopo", loss="simpo", **by_need()),

@@ -6,13 +6,14 @@ from typing import Any
 from .results import groups_of, time_ratio
 
 
-MARKERS = {"host": "s", "long": "^", "solopo": "o"}
+COLORS = {"host": "tab:gray", "long": "tab:orange", "solopo": "tab:blue"}
+LABELS = {"host": "host's dpo stage, long", "long": "long view", "solopo": "solopo"}
 
 
 def draw_plots(rows: list[dict[str, Any]], results: Path) -> list[Path]:
     """Draw what the rows have figures for, beside the results file, and return the pictures' paths."""
-    groups = groups_of(rows)
-    pictures = {"time": draw_time(groups), "memory": draw_memory(groups), "longest": draw_longest(groups)}
+    groups = groups_of([row for row in rows if row["status"] == "ok"])
+    pictures = {"time": draw_time(groups), "memory": draw_memory(groups), "longest": draw_longest(groups_of(rows))}
     paths = []
     for name, figure in pictures.items():
         if figure is not None:
@@ -22,57 +23,69 @@ def draw_plots(rows: list[dict[str, Any]], results: Path) -> list[Path]:
 
 
 def draw_time(groups: dict[str, list[dict[str, Any]]]):
-    """Seconds of a step over the host's, over length; None without a ratio."""
-    panels = {}
-    for title, rows in groups.items():
-        others = [row for row in rows if row["method"] != "host" and row["status"] == "ok"]
-        panels[title] = lines_of(others, lambda row: time_ratio(row, rows, "host"))
-    figure = draw_lines(panels, "time of a step / host's dpo stage, long")
-    for axes in figure.axes if figure else []:
-        axes.axhline(1, color="black", linewidth=0.8)
-        axes.set_ylim(bottom=0)
+    """Seconds of a step over the host's; None without a ratio."""
+    figure = draw_bars(
+        {
+            title: [(row, ratio) for row in rows if (ratio := time_ratio(row, rows, "host")) is not None]
+            for title, rows in groups.items()
+        },
+        "time of a step / host's dpo stage on the long pair",
+        "{:.2f}",
+    )
+    if figure is not None:
+        figure.axes[0].axvline(1, color="black", linewidth=0.8)
     return figure
 
 
 def draw_memory(groups: dict[str, list[dict[str, Any]]]):
-    """Memory over length: what the step adds where that is known, else the peak; None without such a figure."""
-
-    def memory(row: dict[str, Any]) -> float | None:
-        return row["peak_allocated_gib"] if row["step_memory_gib"] is None else row["step_memory_gib"]
-
-    panels = {
-        title: lines_of([row for row in rows if row["status"] == "ok"], memory) for title, rows in groups.items()
-    }
-    return draw_lines(panels, "GiB on a GPU (forward backward: over weights and gradients)")
-
-
-def lines_of(rows: list[dict[str, Any]], value) -> dict[tuple[str, str], list[tuple[int, float]]]:
-    """(method, variant) -> the points (length, value), by length, of the rows that have a value."""
-    lines: dict[tuple[str, str], list[tuple[int, float]]] = {}
-    for row in sorted(rows, key=lambda row: row["length"]):
-        if (y := value(row)) is not None:
-            lines.setdefault((row["method"], row["variant"]), []).append((row["length"], y))
-    return lines
+    """What a step adds over weights and gradients; None where no row knows."""
+    return draw_bars(
+        {
+            title: [(row, row["step_memory_gib"]) for row in rows if row["step_memory_gib"] is not None]
+            for title, rows in groups.items()
+        },
+        "GiB of a step over weights and gradients (by need fills free memory on purpose)",
+        "{:.1f}",
+    )
 
 
-def draw_lines(panels: dict[str, dict], label: str):
-    """One panel for each group that has lines; None where none has."""
+def draw_bars(groups: dict[str, list[tuple[dict[str, Any], float]]], label: str, form: str):
+    """A bar for each row, under its group and length; None without rows."""
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
-    panels = {title: lines for title, lines in panels.items() if lines}
-    if not panels:
+    order = list(LABELS)
+    blocks = {
+        f"{title}, {length} tokens": sorted(
+            [(row, value) for row, value in rows if row["length"] == length],
+            key=lambda each: order.index(each[0]["method"]),
+        )
+        for title, rows in groups.items()
+        for length in sorted({row["length"] for row, _ in rows})
+    }
+    blocks = {title: rows for title, rows in blocks.items() if any(row["method"] != "host" for row, _ in rows)}
+    if not blocks:
         return None
-    figure = Figure(figsize=(5.2 * len(panels), 4), layout="constrained")
-    for axes, (title, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
-        for (method, variant), points in lines.items():
-            axes.plot(*zip(*points), marker=MARKERS[method], label=f"{method}, {variant}", linewidth=1.5)
-        axes.set_title(title, fontsize=9)
-        axes.set_xlabel("tokens of the long prompt with its answer")
-        axes.set_xticks(sorted({length for points in lines.values() for length, _ in points}))
-        axes.margins(x=0.2)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
-    figure.supylabel(label, fontsize=9)
+    lines = sum(len(rows) + 1.6 for rows in blocks.values())
+    figure = Figure(figsize=(9, 1 + 0.22 * lines), layout="constrained")
+    axes = figure.subplots()
+    y, ticks, names = 0.0, [], []
+    for title, rows in blocks.items():
+        axes.text(0, y, title, fontsize=8, fontweight="bold", va="center")
+        for row, value in rows:
+            y += 1
+            axes.barh(y, value, color=COLORS[row["method"]], height=0.8)
+            axes.text(value, y, " " + form.format(value), fontsize=7, va="center")
+            ticks.append(y)
+            names.append(row["variant"])
+        y += 1.6
+    axes.set_yticks(ticks, names, fontsize=7)
+    axes.set_ylim(y - 0.6, -0.8)
+    axes.set_xlabel(label, fontsize=9)
+    axes.margins(x=0.08)
+    used = dict.fromkeys(row["method"] for rows in blocks.values() for row, _ in rows)
+    handles = [Patch(color=COLORS[method], label=LABELS[method]) for method in used]
+    figure.legend(handles=handles, fontsize=8, loc="outside upper center", ncols=len(handles))
     return figure
 
 
