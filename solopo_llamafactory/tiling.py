@@ -9,6 +9,8 @@ from types import MethodType
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .host.imports import logger
+
 
 TILE = 8192  # tokens
 
@@ -29,6 +31,7 @@ def tile_mlps(model: nn.Module, longest_row: int) -> None:
     if num_tiles > 1:
         for mlp in mlps:
             mlp.forward = MethodType(_tiled(mlp.forward, num_tiles), mlp)
+        logger.info_rank0(f"MLPs work in {num_tiles} tiles for rows of up to {longest_row} tokens.")
 
 
 def _tiled(forward, num_tiles: int):

@@ -109,10 +109,36 @@ def test_deepspeed_equals_one_process(zero, tuning, arguments, tmp_path):
         output_dir=str(tmp_path / "sharded"),
         **common,
     )
-    result = launch(sharded, tmp_path / "launch", NPROC_PER_NODE="2")
+    # Reference log-probs are kept in HF_HOME: with its own, the sharded run computes them itself.
+    result = launch(sharded, tmp_path / "launch", NPROC_PER_NODE="2", HF_HOME=str(tmp_path / "cache"))
     assert result.returncode == 0, result.stderr[-3000:]
     assert "Using padded batches" not in result.stdout
+    assert "Reference log-probs of 16 examples" in result.stdout + result.stderr
     assert_same_logs(read_logs(sharded["output_dir"]), read_logs(one["output_dir"]), rel=1e-4)
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [3, 2])
+def test_tiled_mlps_under_deepspeed(stage, arguments, tmp_path):
+    """Rows of two tiles: a tile's gradient must wait for the other one before it is reduced."""
+    rows = [{**row, "long_prompt": f"{row['long_prompt']} " * 130} for row in make_rows(4)]
+    write_dataset(tmp_path / "data", rows)
+    common = {"dataset_dir": str(tmp_path / "data"), "cutoff_len": 20_000, "disable_shuffling": True, "max_steps": 2}
+    one = arguments(per_device_train_batch_size=2, output_dir=str(tmp_path / "one"), **common)
+    run_host(one)
+    tiled = arguments(
+        per_device_train_batch_size=1,
+        solopo_tiled_mlp=True,
+        deepspeed=deepspeed_config(tmp_path, stage, False),
+        use_cpu=False,
+        output_dir=str(tmp_path / "tiled"),
+        **common,
+    )
+    result = launch(tiled, tmp_path / "launch", NPROC_PER_NODE="2")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "MLPs work in 2 tiles" in result.stdout + result.stderr
+    assert_same_logs(read_logs(tiled["output_dir"]), read_logs(one["output_dir"]), rel=1e-4)
 
 
 # The host's examples/accelerate/fsdp2_config.yaml, in float32.
@@ -147,7 +173,7 @@ def test_fsdp2_equals_one_process(tuning, arguments, tmp_path):
     result = subprocess.run(
         ["accelerate", "launch", "--config_file", str(tmp_path / "fsdp2.yaml"), "--main_process_port", "0"]
         + [str(ROOT / "tests/fsdp_on_cpu.py"), str(tmp_path / "config.yaml")],
-        env=command_environment(),
+        env=command_environment(HF_HOME=str(tmp_path / "cache")),
         capture_output=True,
         text=True,
         timeout=500,
@@ -155,6 +181,7 @@ def test_fsdp2_equals_one_process(tuning, arguments, tmp_path):
     )
     assert result.returncode == 0, result.stderr[-3000:]
     assert "Using padded batches" not in result.stdout
+    assert "Reference log-probs of 16 examples" in result.stdout + result.stderr
     assert_same_logs(read_logs(sharded["output_dir"]), read_logs(one["output_dir"]))
     name = "adapter_model.safetensors" if tuning else "model.safetensors"
     saved, expected = (load_file(tmp_path / folder / name) for folder in ("sharded", "one"))
