@@ -12,10 +12,9 @@ import time
 from collections.abc import Callable, Iterable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from solopo_llamafactory.attention import GPU_LENGTH_MULTIPLE, eager_spans, flash_spans, sdpa_spans, span_keys
+from solopo_llamafactory.attention import GPU_LENGTH_MULTIPLE, eager_spans, flash_spans, sdpa_spans, varlen_inputs
 from solopo_llamafactory.packing import Example, RowLayout, pack, sequences_of
 
 from .workload import ANSWER, JITTER, SHORT_PROMPT
@@ -146,24 +145,17 @@ def varlen_spans(
 
     known = inspect.signature(varlen_attn).parameters
     options = {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
-    keys, values = span_keys(key, layout), span_keys(value, layout)
-    joined = [query, torch.cat(keys, dim=2), torch.cat(values, dim=2)]
+    inputs = varlen_inputs(query, key, value, layout)
+    states = inputs[:3]
     if "enable_gqa" in known:
         options["enable_gqa"] = True
     else:
-        groups = query.shape[1] // key.shape[1]
-        joined[1:] = (states.repeat_interleave(groups, dim=1) for states in joined[1:])
+        states = [each.repeat_interleave(query.shape[1] // each.shape[1], dim=1) for each in states]
     if "scale" in known:
         options["scale"] = scaling
     elif scaling != query.shape[-1] ** -0.5:
         raise ValueError("this torch's varlen kernel takes no scale")
-    query_sizes = [span.end - span.start for span in layout.spans]
-    key_sizes = [k.shape[2] for k in keys]
-    boundaries = [
-        F.pad(torch.tensor(sizes, device=query.device).cumsum(0), (1, 0)).int() for sizes in (query_sizes, key_sizes)
-    ]
-    q, k, v = (states[0].transpose(0, 1).contiguous() for states in joined)
-    return varlen_attn(q, k, v, *boundaries, max(query_sizes), max(key_sizes), **options)[None]
+    return varlen_attn(*(each.contiguous() for each in states), *inputs[3:], **options)[None]
 
 
 REST = ("EFFICIENT_ATTENTION", "MATH")

@@ -41,9 +41,9 @@ def main(argv: list[str] | None = None) -> int:
         raise ValueError(f"The processor dropped an example: {dropped[0]}.")
     features = [dict(zip(output, values)) for values in zip(*output.values())]
     tokens = sum(len(feature[name]) for feature in features for name in feature if name.endswith("_ids"))
-    rho = sum(len(feature["short_prompt_ids"]) for feature in features) / len(features)
+    short = sum(len(feature["short_prompt_ids"]) for feature in features) / len(features)
     long = sum(len(feature["long_prompt_ids"]) for feature in features) / len(features)
-    print(f"{len(features)} examples, mean prompts of {rho:.0f} and {long:.0f} tokens\n")
+    print(f"{len(features)} examples, mean prompts of {short:.0f} and {long:.0f} tokens\n")
     print("| part | examples/s | tokens/s |\n|---|---|---|")
     print(f"| processor, one process | {len(features) / seconds:.1f} | {tokens / seconds:.3g} |", flush=True)
     for workers in WORKERS:

@@ -5,6 +5,7 @@ The row's layout reaches these functions as the keyword argument `packed_row` of
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -80,31 +81,37 @@ def eager_spans(
     return torch.cat(outputs, dim=2).transpose(1, 2)
 
 
+class VarlenInputs(NamedTuple):
+    """A row as varlen kernels take it: states of (tokens, heads, head size) and where each span's begin and end."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    query_boundaries: Tensor  # (spans + 1,) int32
+    key_boundaries: Tensor
+    longest_query: int
+    longest_key: int
+
+
+def varlen_inputs(query: Tensor, key: Tensor, value: Tensor, layout: RowLayout) -> VarlenInputs:
+    """Keys and values are repeated for each span that sees them."""
+    keys, values = span_keys(key, layout), span_keys(value, layout)
+    query_sizes, key_sizes = [span.end - span.start for span in layout.spans], [k.shape[2] for k in keys]
+    states = (query, torch.cat(keys, dim=2), torch.cat(values, dim=2))
+    boundaries = (
+        F.pad(torch.tensor(sizes, device=query.device).cumsum(0), (1, 0)).int() for sizes in (query_sizes, key_sizes)
+    )
+    return VarlenInputs(*(each[0].transpose(0, 1) for each in states), *boundaries, max(query_sizes), max(key_sizes))
+
+
 def flash_spans(
     query: Tensor, key: Tensor, value: Tensor, layout: RowLayout, scaling: float, dropout: float
 ) -> Tensor:
     """One varlen call of flash-attn for the row; its causal mask is aligned at the end. Returns (1, T, heads, D)."""
     from flash_attn import flash_attn_varlen_func
 
-    def boundaries(sizes: list[int]) -> Tensor:
-        return F.pad(torch.tensor(sizes, device=query.device).cumsum(0), (1, 0)).int()
-
-    keys, values = span_keys(key, layout), span_keys(value, layout)
-    query_sizes = [span.end - span.start for span in layout.spans]
-    key_sizes = [k.shape[2] for k in keys]
-    output = flash_attn_varlen_func(
-        query[0].transpose(0, 1),
-        torch.cat(keys, dim=2)[0].transpose(0, 1),
-        torch.cat(values, dim=2)[0].transpose(0, 1),
-        cu_seqlens_q=boundaries(query_sizes),
-        cu_seqlens_k=boundaries(key_sizes),
-        max_seqlen_q=max(query_sizes),
-        max_seqlen_k=max(key_sizes),
-        dropout_p=dropout,
-        softmax_scale=scaling,
-        causal=True,
-    )
-    return output[None]
+    inputs = varlen_inputs(query, key, value, layout)
+    return flash_attn_varlen_func(*inputs, dropout_p=dropout, softmax_scale=scaling, causal=True)[None]
 
 
 # The attention that the host configured (`flash_attn` auto or sdpa, disabled, fa2) -> the same over a packed row.

@@ -16,17 +16,22 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from .host.imports import logger
 
 
-MARGIN = 1 / 32  # of the device's memory: left free by the plan, and taken away again each time it proves too tight
+MARGIN = 1 / 32  # of the device's memory: left free, and once more each time that it proves too little
 
 
 class Memory(NamedTuple):
     """A device's memory, in bytes."""
 
     total: int
-    free: int  # for anyone: what the caching allocator has reserved is not free
-    allocated: int
+    free: int  # for anyone
+    reserved: int  # by this process's caching allocator
+    allocated: int  # of what is reserved
     peak: int  # of `allocated` since `reset_peak`
     retries: int  # times that the allocator ran out and emptied its cache: the next step to an out-of-memory
+
+    @property
+    def available(self) -> int:
+        return self.free + self.reserved - self.allocated
 
 
 def read_memory() -> Memory | None:
@@ -35,8 +40,14 @@ def read_memory() -> Memory | None:
         return None
     free, total = torch.cuda.mem_get_info()
     stats = torch.cuda.memory_stats()
-    allocated = "allocated_bytes.all"
-    return Memory(total, free, stats[f"{allocated}.current"], stats[f"{allocated}.peak"], stats["num_alloc_retries"])
+    return Memory(
+        total=total,
+        free=free,
+        reserved=stats["reserved_bytes.all.current"],
+        allocated=stats["allocated_bytes.all.current"],
+        peak=stats["allocated_bytes.all.peak"],
+        retries=stats["num_alloc_retries"],
+    )
 
 
 def reset_peak() -> None:
@@ -54,106 +65,106 @@ class FixedCheckpointing:
     """`solopo_checkpoint_layers: N`: the first N layers recompute."""
 
     def __init__(self, layers: list[GradientCheckpointingLayer], number: int) -> None:
-        recompute_first(layers, number)
+        self.layers, self.number = layers, number
         if layers:
             logger.info_rank0(f"{min(number, len(layers))} of {len(layers)} layers recompute their activations.")
+        elif number:
+            logger.warning_rank0(
+                "`solopo_checkpoint_layers` changes nothing: no layer of this model checkpoints alone."
+            )
 
     @contextmanager
     def micro_batch(self, tokens: int, optimizer_steps: int) -> Iterator[None]:
+        recompute_first(self.layers, self.number)
         yield
 
 
-class CheckpointingByNeed:
-    """`solopo_checkpoint_layers: auto`: measured on the first micro-batches, then planned for each row.
+class Measured(NamedTuple):
+    """What a micro-batch of one row took, in bytes."""
 
-    Until the first optimizer step is done, and for one micro-batch after it, all layers but the last recompute (the
-    last is recomputed at once, so that keeping it costs nothing). Then everything that stays is allocated, and it is
-    measured how much memory the device has left and how much a layer keeps. From then on a row of T tokens lets as
-    many layers keep their activations as fit into what was left. Should the allocator run out all the same, so that it
-    empties its cache (which is slow, and precedes an out-of-memory), the plan gives memory back and is made again.
+    tokens: int
+    layer_bytes: int  # that one layer keeps
+    working_bytes: int  # that the forward and backward pass add at their peak when one layer keeps its activations
+
+    def kept_layers(self, tokens: int, available: float) -> int:
+        """How many layers can keep their activations for a row of so many tokens; at least one.
+
+        Attention that keeps its weights grows with the square of the length, so a longer row counts with the square
+        until one of its length is measured. A shorter one may have the same fixed parts (gradients).
+        """
+        growth = tokens / self.tokens
+        growth = max(growth, growth**2)
+        return 1 + max(0, int((available - self.working_bytes * max(1, growth)) // max(1, self.layer_bytes * growth)))
+
+
+class CheckpointingByNeed:
+    """`solopo_checkpoint_layers: auto`: measured on the first rows, then decided for each row by the memory there is.
+
+    Until the first optimizer step is done, and for one micro-batch after it, all layers but the last recompute. (The
+    last is the first that the backward pass needs: recomputing it would save nothing but during the loss.) That
+    micro-batch is measured, when all that stays is allocated; a longer row that comes later is measured again. From then
+    on as many layers keep their activations as fit. Should the allocator run out all the same, so that it empties its
+    cache (which is slow, and precedes an out-of-memory), more is left free from then on.
 
     Args:
         layers: see `checkpointed_layers`.
         longest_row: tokens of the longest row to come.
         sharded: whether layers gather their weights from other processes (ZeRO-3, FSDP). Recomputing gathers them
-            again, so all processes must recompute the same layers: the plan is then made for the longest row and
-            agreed on.
+            again, so all processes must recompute the same layers: decided once an optimizer step, for the longest
+            row, and agreed on.
     """
 
     def __init__(self, layers: list[GradientCheckpointingLayer], longest_row: int, sharded: bool) -> None:
         self.layers, self.longest_row, self.sharded = layers, longest_row, sharded
-        self.plan: Plan | None = None
+        self.measured: Measured | None = None
         self.first_optimizer_step: int | None = None
-        self.planned_step: int | None = None
-        recompute_first(layers, len(layers) - 1)
+        self.decided_step: int | None = None
+        self.kept = 1
+        self.margin = MARGIN
+        self.retries = 0
 
     @contextmanager
     def micro_batch(self, tokens: int, optimizer_steps: int) -> Iterator[None]:
         """Around the forward and backward pass of a row of so many tokens, after so many optimizer steps."""
-        if self.plan is not None:
-            self._follow_plan(tokens, optimizer_steps)
-            yield
-            return
-
         if self.first_optimizer_step is None:
             self.first_optimizer_step = optimizer_steps
         before = read_memory()
-        if before is None or optimizer_steps == self.first_optimizer_step:
+        if self.measured is not None:
+            self._decide(tokens, optimizer_steps, before)
+        recompute_first(self.layers, len(self.layers) - self.kept)
+        if optimizer_steps == self.first_optimizer_step or (self.measured and tokens <= self.measured.tokens):
             yield
             return
+
         reset_peak()
-        kept_bytes: list[int] = []
-        with counting_kept_bytes(self.layers[-1], kept_bytes):
+        sizes: list[int] = []
+        with counting_kept_bytes(self.layers[-1], sizes):
             yield
-        after = read_memory()
-        self.plan = Plan(
-            tokens=tokens,
-            layer_bytes=sum(kept_bytes),
-            working_bytes=after.peak - before.allocated,
-            budget=after.free - int(after.total * MARGIN),
-            retries=after.retries,
-        )
-        self._log_plan()
+        after, layer_bytes = read_memory(), sum(sizes)
+        working_bytes = after.peak - before.allocated - (self.kept - 1) * layer_bytes
+        if self.measured is None:
+            self.retries = after.retries
+            logger.info_rank0(
+                f"Checkpointing by need: a layer keeps {layer_bytes / 2**30:.2f} GiB for a row of {tokens} tokens, and "
+                f"{after.available / 2**30:.1f} GiB are available."
+            )
+        self.measured = Measured(tokens, layer_bytes, working_bytes)
 
-    def _follow_plan(self, tokens: int, optimizer_steps: int) -> None:
-        memory = read_memory()
-        if memory.retries > self.plan.retries:
-            budget = self.plan.budget - int(memory.total * MARGIN)
-            self.plan = self.plan._replace(budget=budget, retries=memory.retries)
-            self._log_plan()
-        if not self.sharded:
-            recompute_first(self.layers, self._planned(tokens))
-        elif optimizer_steps != self.planned_step:
-            self.planned_step = optimizer_steps
-            recompute_first(self.layers, agree_on_largest(self._planned(self.longest_row)))
-
-    def _planned(self, tokens: int) -> int:
-        return len(self.layers) - self.plan.kept_layers(tokens, len(self.layers))
-
-    def _log_plan(self) -> None:
-        logger.info_rank0(
-            f"Checkpointing by need: {self.plan.budget / 2**30:.1f} GiB can keep activations, a layer keeps "
-            f"{self.plan.layer_bytes / 2**30:.2f} GiB for a row of {self.plan.tokens} tokens; for the longest row of "
-            f"{self.longest_row} tokens {self._planned(self.longest_row)} of {len(self.layers)} layers recompute."
-        )
-
-
-class Plan(NamedTuple):
-    """What a measured micro-batch says about others. Bytes on this device."""
-
-    tokens: int  # of the measured row
-    layer_bytes: int  # that one layer keeps for it
-    working_bytes: int  # that its step adds at its peak, with one layer kept
-    budget: int  # for keeping more
-    retries: int  # of the allocator so far
-
-    def kept_layers(self, tokens: int, num_layers: int) -> int:
-        """How many of `num_layers` layers can keep their activations for a row of so many tokens; at least one."""
-        growth = tokens / self.tokens
-        # A shorter row may have the same fixed parts (gradients), a longer one has at most all parts longer.
-        budget = self.budget - self.working_bytes * max(0.0, growth - 1)
-        more = int(budget // max(1.0, self.layer_bytes * growth))
-        return min(num_layers, 1 + max(0, more))
+    def _decide(self, tokens: int, optimizer_steps: int, memory: Memory) -> None:
+        if self.sharded and optimizer_steps == self.decided_step:
+            return
+        if memory.retries > self.retries:
+            self.retries, self.margin = memory.retries, self.margin + MARGIN
+        available = memory.available - self.margin * memory.total
+        kept = self.measured.kept_layers(self.longest_row if self.sharded else tokens, available)
+        kept = min(kept, len(self.layers))
+        if self.sharded:
+            kept = agree_on_smallest(kept)
+            if kept != self.kept:
+                logger.info_rank0(
+                    f"{len(self.layers) - kept} of {len(self.layers)} layers recompute their activations."
+                )
+        self.kept, self.decided_step = kept, optimizer_steps
 
 
 def recompute_first(layers: list[GradientCheckpointingLayer], number: int) -> None:
@@ -162,12 +173,12 @@ def recompute_first(layers: list[GradientCheckpointingLayer], number: int) -> No
         layer.gradient_checkpointing = i < number
 
 
-def agree_on_largest(number: int) -> int:
-    """The largest of all processes' numbers."""
+def agree_on_smallest(number: int) -> int:
+    """The smallest of all processes' numbers."""
     if not dist.is_initialized():
         return number
     tensor = torch.tensor(number, device="cuda" if torch.cuda.is_available() else "cpu")
-    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    dist.all_reduce(tensor, op=dist.ReduceOp.MIN)
     return int(tensor)
 
 

@@ -110,8 +110,9 @@ class _RowBuilder:
             start = self.append(answer_ids, len(prompt_ids))
             end = start + len(answer_ids)
             if i == 0:  # it directly follows its prompt, so the two are one plain causal sequence
-                filling = -(end - prompt_start) % self.pad_to_multiple_of
-                self.append([self.pad_token_id] * filling, end - prompt_start)  # seen by no token before it
+                filling = -(end - prompt_start) % self.pad_to_multiple_of  # after the answer, so nothing sees it
+                self.input_ids.extend([self.pad_token_id] * filling)
+                self.position_ids.extend([end - prompt_start - 1] * filling)  # none that the model does not know
                 self.spans.append(Span(prompt_start, end + filling))
             else:
                 self.spans.append(Span(start, end, prompt_start, prompt_end))

@@ -9,7 +9,9 @@ Shape suffixes: N examples, S sequences of an example.
 
 import hashlib
 import json
+import math
 import os
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,14 +22,21 @@ import torch
 import torch.distributed as dist
 from datasets import Dataset, concatenate_datasets
 from huggingface_hub import constants
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 
 DIGEST_SIZE = 16  # bytes
 SAVE_SECONDS = 60
+TABLE_VERSION = 1  # raised when this package computes other log-probs than before
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".gguf")
+# What else changes the numbers of a model.
+MODEL_ARGUMENTS = ("rope_scaling", "model_max_length", "compute_dtype", "resize_vocab", "upcast_layernorm")
+MODEL_ARGUMENTS += ("quantization_method", "quantization_type", "double_quantization")
 
 
 def sequence_digest(prompt_ids: Sequence[int], answer_ids: Sequence[int]) -> bytes:
@@ -59,9 +68,8 @@ class ReferenceTable:
     def open(cls, path: Path | None) -> "ReferenceTable":
         """The table as the main process finds it on its disk, the same in every process."""
         table = cls(path)
-        if _is_main() and path is not None and path.is_file():
-            tensors = load_file(path)
-            table.logps = dict(zip(map(bytes, tensors["digests"].numpy()), tensors["logps"].tolist()))
+        if _is_main():
+            table.logps = _read(path)
         if dist.is_initialized():
             box = [table.logps]
             dist.broadcast_object_list(box)
@@ -69,13 +77,15 @@ class ReferenceTable:
         return table
 
     def save(self) -> None:
-        """Write the whole table at once; it replaces the old file in one step. Main process only."""
+        """Write the table with what other runs have added to the file meanwhile, in one step. Main process only."""
         if self.path is None or not self.logps or not _is_main():
             return
+        logps = _read(self.path) | self.logps
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.path.with_name(f"{self.path.name}.{os.getpid()}.unfinished")
-        digests = torch.frombuffer(bytearray(b"".join(self.logps)), dtype=torch.uint8).view(-1, DIGEST_SIZE)
-        save_file({"digests": digests, "logps": torch.tensor(list(self.logps.values()))}, unfinished)
+        handle, unfinished = tempfile.mkstemp(dir=self.path.parent, suffix=".unfinished")
+        os.close(handle)
+        digests = torch.frombuffer(bytearray(b"".join(logps)), dtype=torch.uint8).view(-1, DIGEST_SIZE)
+        save_file({"digests": digests, "logps": torch.tensor(list(logps.values()))}, unfinished)
         os.replace(unfinished, self.path)
 
     def lookup(self, digests_NS: list[list[bytes]], device: torch.device) -> Tensor:
@@ -115,6 +125,9 @@ def fill(
         collator: examples -> batch, with the sequences' `digests`.
         score: batch -> (N, S) sums of log-probs.
         batch_size: examples of a batch on one process.
+
+    Raises:
+        ValueError: when a sum is not a finite number; it would be kept for later runs.
     """
     rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     # Sharded models need all processes at each forward pass, so the last ones may repeat an example.
@@ -125,8 +138,12 @@ def fill(
     new: dict[bytes, float] = {}
     saved_at = time.monotonic()
     for i, batch in enumerate(tqdm(loader, desc="Reference log-probs", disable=not _is_main())):
-        sums = score(batch).tolist()
-        for digests, values in zip(batch["digests"], sums):
+        for example_id, digests, values in zip(batch["ids"], batch["digests"], score(batch).tolist()):
+            if not all(map(math.isfinite, values)):
+                raise ValueError(
+                    f"The reference model gives example `{example_id}` the log-probability {sum(values)}: check its "
+                    "weights and its dtype."
+                )
             new |= zip(digests, values)
         if _same_everywhere(time.monotonic() - saved_at > SAVE_SECONDS) or i + 1 == len(loader):
             for part in _gather(new):
@@ -136,31 +153,55 @@ def fill(
 
 
 def cache_file(model_args, finetuning_args, config) -> Path | None:
-    """The table's file below HF_HOME; None when nothing tells the reference model from others (random weights)."""
-    weights = finetuning_args.ref_model or model_args.model_name_or_path
-    adapters = finetuning_args.ref_model_adapters if finetuning_args.ref_model else model_args.adapter_name_or_path
+    """The table's file below HF_HOME; None when nothing tells the reference model from others (random weights).
+
+    Args:
+        config: the trained model's transformers config, which knows the commit of a model from the hub.
+    """
+    if finetuning_args.ref_model is not None:
+        weights, adapters, commit = finetuning_args.ref_model, finetuning_args.ref_model_adapters, None
+        quantization_bit = finetuning_args.ref_model_quantization_bit
+    else:
+        weights, adapters = model_args.model_name_or_path, model_args.adapter_name_or_path
+        commit, quantization_bit = getattr(config, "_commit_hash", None), model_args.quantization_bit
     if isinstance(adapters, str):
         adapters = adapters.split(",")
-    parts = [_describe_weights(name, getattr(config, "_commit_hash", None)) for name in [weights, *(adapters or [])]]
+    parts = [_describe_weights(weights, commit)]
+    parts += [_describe_weights(os.path.join(name, model_args.adapter_folder or "")) for name in adapters or []]
     if model_args.train_from_scratch or None in parts:
         return None
     description = {
+        "version": TABLE_VERSION,
         "weights": parts,
-        # which of the adapters are merged into the reference
-        "method": [finetuning_args.finetuning_type, finetuning_args.create_new_adapter, finetuning_args.ref_model],
-        "quantization": [model_args.quantization_bit, finetuning_args.ref_model_quantization_bit],
-        "model": {name: str(getattr(model_args, name)) for name in ("rope_scaling", "compute_dtype", "resize_vocab")},
+        # Which adapters are part of the reference. The host merges other ones under ZeRO-3.
+        "adapters": [finetuning_args.finetuning_type, finetuning_args.create_new_adapter, finetuning_args.ref_model],
+        "zero3": is_deepspeed_zero3_enabled(),
+        "quantization_bit": quantization_bit,
+        **{name: str(getattr(model_args, name)) for name in MODEL_ARGUMENTS},
     }
     digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:20]
     return Path(constants.HF_HOME, "solopo", f"reference-{digest}.safetensors")
 
 
-def _describe_weights(name: str, commit: str | None) -> list | None:
+def _describe_weights(name: str, commit: str | None = None) -> list | None:
     """What tells weights from others without reading them: each file's size and time of change, or the hub's commit."""
     if not os.path.isdir(name):
         return None if commit is None else [name, commit]
-    files = [path for path in sorted(Path(name).iterdir()) if path.suffix in (".safetensors", ".bin", ".pt", ".json")]
+    files = sorted(path for path in Path(name).iterdir() if path.suffix in WEIGHT_SUFFIXES)
+    if not files:
+        return None
+    files += sorted(Path(name).glob("*config.json"))
     return [os.path.abspath(name), *([path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files)]
+
+
+def _read(path: Path | None) -> dict[bytes, float]:
+    if path is None or not path.is_file():
+        return {}
+    try:
+        tensors = load_file(path)
+    except SafetensorError as err:
+        raise ValueError(f"{path} is broken ({err}): delete it, and its log-probs are computed anew.") from None
+    return dict(zip(map(bytes, tensors["digests"].numpy()), tensors["logps"].tolist()))
 
 
 def _is_main() -> bool:

@@ -99,7 +99,9 @@ class SolopoTrainer(CustomDPOTrainer):
             return super().training_step(model, inputs, *args, **kwargs)
 
     def complete_reference_table(self) -> None:
-        """Compute what the table lacks, then let the reference model go."""
+        """Compute what the table lacks, then let the reference model go. A second call has nothing to do."""
+        if self.reference_examples is None:
+            return
         fill(
             self.reference_table,
             self.reference_examples,
@@ -108,13 +110,15 @@ class SolopoTrainer(CustomDPOTrainer):
             batch_size=self.args.per_device_train_batch_size,
             num_workers=self.args.dataloader_num_workers,
         )
-        where = self.reference_table.path or "not kept on disk, where random weights are not either"
+        where = self.reference_table.path or "not kept on disk, because nothing tells this model from others"
         logger.info_rank0(f"Reference log-probs of {len(self.reference_examples)} examples: {where}.")
+        self.reference_examples = None
         if self.ref_model is not None:
             reference, self.ref_model, self.ref_last_layer = self.ref_model, None, None
             if hasattr(reference, "destroy"):  # a DeepSpeed engine
                 reference.destroy()
             self.accelerator._models = [model for model in self.accelerator._models if model is not reference]
+            free_weights(reference)
             del reference
             clear_device_cache(garbage_collection=True)
 
@@ -235,6 +239,14 @@ class SolopoTrainer(CustomDPOTrainer):
             output.metrics.update(zip(names, means))
             self._eval_metrics = []
         return output
+
+
+def free_weights(model: torch.nn.Module) -> None:
+    """Give the memory of a model's weights back while something still holds the model: DeepSpeed keeps it for good."""
+    for parameter in model.parameters():
+        for tensor in (parameter, getattr(parameter, "ds_tensor", None)):  # ZeRO-3's own part of a sharded weight
+            if tensor is not None:
+                tensor.data = tensor.data.new_empty(0)
 
 
 class _ReferenceFirst(TrainerCallback):

@@ -1,12 +1,16 @@
 """Fewer recomputed layers change memory and time, never the result; the plan stays inside what was measured."""
 
+from contextlib import contextmanager
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from solopo_llamafactory import checkpointing
-from solopo_llamafactory.checkpointing import CheckpointingByNeed, Memory, Plan, counting_kept_bytes
+from solopo_llamafactory.checkpointing import CheckpointingByNeed, Measured, Memory, counting_kept_bytes
+from solopo_llamafactory.trainer import SolopoTrainer
 
 
 GIB = 2**30
@@ -43,36 +47,27 @@ def test_kept_bytes_are_what_autograd_saves_without_the_weights():
 @pytest.mark.parametrize(
     "tokens, kept",
     [
-        (1000, 1 + 5),  # 10 GiB hold five more layers of 2 GiB
-        (500, 1 + 10),
-        (2000, 1 + 1),  # 6 GiB go to the longer working set, the other 4 hold one layer of 4 GiB
+        (1000, 1 + 5),  # 16 GiB less the working set hold five more layers of 2 GiB
+        (500, 1 + 10),  # the working set may consist of gradients: it does not shrink
+        (1200, 1 + 2),  # 1.44 times as much of everything: (16 - 8.64) / 2.88
         (4000, 1),  # nothing is left
-        (1, 28),
     ],
 )
 def test_kept_layers_by_hand(tokens, kept):
-    plan = Plan(tokens=1000, layer_bytes=2 * GIB, working_bytes=6 * GIB, budget=10 * GIB, retries=0)
-    assert plan.kept_layers(tokens, num_layers=28) == kept
-
-
-@pytest.mark.parametrize("tokens", [10, 700, 1000, 1500, 3000])
-def test_a_plan_never_exceeds_its_budget(tokens):
-    plan = Plan(tokens=1000, layer_bytes=2 * GIB, working_bytes=6 * GIB, budget=11 * GIB, retries=0)
-    growth = tokens / plan.tokens
-    more = plan.kept_layers(tokens, num_layers=10) - 1
-    used = more * plan.layer_bytes * growth + plan.working_bytes * max(0, growth - 1)
-    assert more == 0 or used <= plan.budget
+    measured = Measured(tokens=1000, layer_bytes=2 * GIB, working_bytes=6 * GIB)
+    assert measured.kept_layers(tokens, available=16 * GIB) == kept
 
 
 class FakeDevice:
-    """A GPU of 32 GiB, of which `free` are left."""
+    """A GPU of 32 GiB; a forward and backward pass takes 2 GiB and what layers keep."""
 
-    def __init__(self, monkeypatch, free: float):
-        self.free, self.retries = free, 0
+    def __init__(self, monkeypatch, available: float):
+        self.available, self.retries, self.kept_bytes = available, 0, 0
         monkeypatch.setattr(checkpointing, "read_memory", self.read)
 
     def read(self) -> Memory:
-        return Memory(32 * GIB, int(self.free * GIB), allocated=GIB, peak=3 * GIB, retries=self.retries)
+        free, reserved, allocated = int(self.available * GIB) - GIB, 2 * GIB, GIB
+        return Memory(32 * GIB, free, reserved, allocated, peak=3 * GIB + self.kept_bytes, retries=self.retries)
 
 
 def run(by_need: CheckpointingByNeed, tokens: int, optimizer_steps: int) -> list[bool]:
@@ -83,64 +78,104 @@ def run(by_need: CheckpointingByNeed, tokens: int, optimizer_steps: int) -> list
         for layer in by_need.layers:
             layer.gradient_checkpointing = False  # no checkpointing function here; the flags are what is tested
             hidden = layer(hidden)
-        for layer, flag in zip(by_need.layers, seen):
-            layer.gradient_checkpointing = flag
         hidden.sum().backward()
     return seen
 
 
-def test_by_need_measures_after_the_first_optimizer_step_and_then_follows_the_row(monkeypatch):
-    device = FakeDevice(monkeypatch, free=0)
-    by_need = CheckpointingByNeed([Layer() for _ in range(4)], longest_row=200, sharded=False)
-    layer_bytes = 2 * 100 * 8 * 4
-    # As if two more layers of 100 tokens fitted beside the margin of 1 GiB.
-    device.free = 1 + 2.5 * layer_bytes / GIB
+def layers_of(tokens: int, number: float) -> float:
+    """GiB that so many layers keep for a row of so many tokens."""
+    return number * 2 * tokens * 8 * 4 / GIB
 
+
+def test_by_need_measures_after_the_first_optimizer_step_and_then_decides_by_the_row(monkeypatch):
+    device = FakeDevice(monkeypatch, available=0)
+    by_need = CheckpointingByNeed([Layer() for _ in range(4)], longest_row=200, sharded=False)
     all_but_last = [True, True, True, False]
     assert run(by_need, 100, optimizer_steps=0) == all_but_last
     assert run(by_need, 100, optimizer_steps=0) == all_but_last  # accumulation
-    assert by_need.plan is None
-    assert run(by_need, 100, optimizer_steps=1) == all_but_last  # measured
-    assert by_need.plan.layer_bytes == layer_bytes
+    assert by_need.measured is None
+    assert run(by_need, 100, optimizer_steps=1) == all_but_last
+    assert by_need.measured == Measured(100, layer_bytes=2 * 100 * 8 * 4, working_bytes=2 * GIB)
+
+    device.available = 1 + 2 + layers_of(100, 2.5)  # beside the margin and the working set
     assert run(by_need, 100, optimizer_steps=2) == [True, False, False, False]
     assert run(by_need, 50, optimizer_steps=2) == [False] * 4
-    assert run(by_need, 400, optimizer_steps=2) == all_but_last
+    device.available = 1 + 2  # something else was allocated since
+    assert run(by_need, 100, optimizer_steps=2) == all_but_last
+
+
+def test_a_longer_row_is_measured_again(monkeypatch):
+    device = FakeDevice(monkeypatch, available=31)
+    by_need = CheckpointingByNeed([Layer() for _ in range(3)], longest_row=200, sharded=False)
+    for step in range(2):
+        run(by_need, 100, optimizer_steps=step)
+    device.kept_bytes = 2 * 2 * 150 * 8 * 4  # two more layers than in the first measurement kept theirs
+    assert run(by_need, 150, optimizer_steps=2) == [False] * 3
+    assert by_need.measured == Measured(150, layer_bytes=2 * 150 * 8 * 4, working_bytes=2 * GIB)
 
 
 def test_a_resumed_run_measures_its_own_second_step(monkeypatch):
-    FakeDevice(monkeypatch, free=31)
+    FakeDevice(monkeypatch, available=31)
     by_need = CheckpointingByNeed([Layer() for _ in range(2)], longest_row=100, sharded=False)
     run(by_need, 100, optimizer_steps=50)
-    assert by_need.plan is None
+    assert by_need.measured is None
     run(by_need, 100, optimizer_steps=51)
     assert run(by_need, 100, optimizer_steps=52) == [False, False]
 
 
-def test_an_allocator_that_ran_out_gets_memory_back(monkeypatch):
-    device = FakeDevice(monkeypatch, free=0)
+def test_an_allocator_that_ran_out_is_left_more(monkeypatch):
+    device = FakeDevice(monkeypatch, available=1 + 2 + layers_of(100, 5))
     by_need = CheckpointingByNeed([Layer() for _ in range(3)], longest_row=100, sharded=False)
-    device.free = 1 + 5 * 2 * 100 * 8 * 4 / GIB
     for step in range(3):
         flags = run(by_need, 100, optimizer_steps=step)
     assert flags == [False] * 3
     device.retries += 1
-    assert run(by_need, 100, optimizer_steps=3) == [True, True, False]
+    for step in (3, 4):
+        assert run(by_need, 100, optimizer_steps=step) == [True, True, False]
+    device.available += 1
+    assert run(by_need, 100, optimizer_steps=5) == [False] * 3
 
 
-def test_sharded_weights_fix_the_plan_by_the_longest_row_and_agree(monkeypatch):
-    device = FakeDevice(monkeypatch, free=0)
-    asked, answer = [], 2
-    monkeypatch.setattr(checkpointing, "agree_on_largest", lambda number: asked.append(number) or answer)
+def test_sharded_weights_are_decided_for_the_longest_row_and_agreed_on(monkeypatch):
+    device = FakeDevice(monkeypatch, available=0)
+    asked, answer = [], 1
+    monkeypatch.setattr(checkpointing, "agree_on_smallest", lambda number: asked.append(number) or answer)
     by_need = CheckpointingByNeed([Layer() for _ in range(3)], longest_row=200, sharded=True)
-    # Beside the margin: 2 GiB more of working set for a row twice as long, and one and a half of its layers.
-    device.free = 1 + 2 + 1.5 * 2 * 200 * 8 * 4 / GIB
     for step in range(2):
         run(by_need, 100, optimizer_steps=step)
-    assert run(by_need, 10, optimizer_steps=2) == [True, True, False]  # another process needs two
-    assert run(by_need, 200, optimizer_steps=2) == [True, True, False]
-    answer = 1
+    device.available = 1 + 2 * 4 + layers_of(100, 1.5 * 4)  # twice the length: four times of everything
+    assert run(by_need, 10, optimizer_steps=2) == [True, True, False]  # another process has less memory
+    assert run(by_need, 100, optimizer_steps=2) == [True, True, False]
+    answer = 2
     assert run(by_need, 10, optimizer_steps=3) == [True, False, False]
-    assert asked == [1, 1]  # once an optimizer step, for the longest row
+    assert asked == [2, 2]  # once an optimizer step, for the longest row
+
+
+def test_processes_agree_on_the_smallest(monkeypatch):
+    others = torch.tensor(3)
+
+    def all_reduce(tensor, op):
+        assert op is torch.distributed.ReduceOp.MIN
+        tensor.copy_(torch.minimum(tensor, others))
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    assert [checkpointing.agree_on_smallest(number) for number in (2, 5)] == [2, 3]
+
+
+@pytest.mark.parametrize("deepspeed_stage, fsdp, sharded", [(None, False, False), (2, False, False), (3, False, True)])
+def test_the_trainer_knows_what_shards_weights(deepspeed_stage, fsdp, sharded, monkeypatch):
+    plugin = SimpleNamespace(zero_stage=deepspeed_stage)
+    trainer = SimpleNamespace(
+        model=nn.Sequential(Layer(), Layer()),
+        finetuning_args=SimpleNamespace(solopo_checkpoint_layers="auto"),
+        is_fsdp_enabled=fsdp,
+        is_deepspeed_enabled=deepspeed_stage is not None,
+        accelerator=SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=plugin)),
+    )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    chosen = SolopoTrainer._choose_checkpointing(trainer, longest_row=100)
+    assert isinstance(chosen, CheckpointingByNeed) and chosen.sharded is sharded and len(chosen.layers) == 2
 
 
 def test_without_a_gpu_auto_recomputes_all_layers(train, tmp_path):
@@ -155,5 +190,22 @@ def test_without_a_gpu_auto_recomputes_all_layers(train, tmp_path):
 @pytest.mark.parametrize("number, expected", [(0, [False, False]), (1, [True, False]), (99, [True, True])])
 def test_a_number_of_layers(number, expected):
     layers = [Layer(), Layer()]
-    checkpointing.FixedCheckpointing(layers, number)
-    assert recomputed(layers) == expected
+    fixed = checkpointing.FixedCheckpointing(layers, number)
+    checkpointing.recompute_first(layers, 2)  # as transformers does when training begins
+    with fixed.micro_batch(tokens=1, optimizer_steps=0):
+        assert recomputed(layers) == expected
+
+
+def test_the_hosts_own_switch_does_not_undo_the_number(train, monkeypatch):
+    seen = []
+    step = checkpointing.FixedCheckpointing.micro_batch
+
+    @contextmanager
+    def micro_batch(self, *args):
+        with step(self, *args):
+            seen.append(recomputed(self.layers))
+            yield
+
+    monkeypatch.setattr(checkpointing.FixedCheckpointing, "micro_batch", micro_batch)
+    train(solopo_checkpoint_layers=1, gradient_checkpointing=True)
+    assert seen == [[True, False]] * 3

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import time
 
@@ -139,6 +140,55 @@ def test_tiled_mlps_under_deepspeed(stage, arguments, tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
     assert "MLPs work in 2 tiles" in result.stdout + result.stderr
     assert_same_logs(read_logs(tiled["output_dir"]), read_logs(one["output_dir"]), rel=1e-4)
+
+
+TRAIN_AND_WATCH_THE_REFERENCE = """
+import json, sys
+import solopo_llamafactory.assembly as assembly
+from llamafactory.train.tuner import run_exp
+
+create, step, models = assembly.create_ref_model, assembly.SolopoTrainer.training_step, []
+
+def create_ref_model(*args):
+    models.append(create(*args))
+    return models[-1]
+
+def training_step(self, *args, **kwargs):
+    numbers = [p.untyped_storage().nbytes() + p.ds_tensor.untyped_storage().nbytes() for p in models[0].parameters()]
+    print("REFERENCE BYTES", sum(numbers), "of", sum(p.ds_numel for p in models[0].parameters()), flush=True)
+    return step(self, *args, **kwargs)
+
+assembly.create_ref_model, assembly.SolopoTrainer.training_step = create_ref_model, training_step
+run_exp(json.load(open(sys.argv[1])))
+"""
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_the_reference_has_no_memory_under_zero3(arguments, tmp_path):
+    """DeepSpeed's globals hold the module for good, so its weights must go."""
+    args = arguments(pref_loss="sigmoid", deepspeed=deepspeed_config(tmp_path, 3, False), use_cpu=False)
+    (tmp_path / "config.json").write_text(json.dumps(args))
+    (tmp_path / "watch.py").write_text(TRAIN_AND_WATCH_THE_REFERENCE)
+    result = subprocess.run(
+        [
+            "torchrun",
+            "--standalone",
+            "--nproc_per_node",
+            "2",
+            str(tmp_path / "watch.py"),
+            str(tmp_path / "config.json"),
+        ],
+        env=command_environment(HF_HOME=str(tmp_path / "cache"), TORCH_DEVICE_BACKEND_AUTOLOAD="1"),
+        capture_output=True,
+        text=True,
+        timeout=500,
+        cwd=ROOT,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    seen = re.findall(r"REFERENCE BYTES (\d+) of (\d+)", result.stdout)
+    assert len(seen) == 2 * 3 and int(seen[0][1]) > 1000
+    assert {number for number, _ in seen} == {"0"}
 
 
 # The host's examples/accelerate/fsdp2_config.yaml, in float32.

@@ -52,7 +52,7 @@ def test_filling_by_hand():
     # row:   1  2  6  7  -  -   8   3  4  5  6  7  -
     row = pack([EXAMPLE], sequences_of("both"), pad_to_multiple_of=3, pad_token_id=99)
     assert row.input_ids_1T.tolist() == [[1, 2, 6, 7, 99, 99, 8, 3, 4, 5, 6, 7, 99]]
-    assert row.position_ids_1T.tolist() == [[0, 1, 2, 3, 4, 5, 2, 0, 1, 2, 3, 4, 5]]
+    assert row.position_ids_1T.tolist() == [[0, 1, 2, 3, 3, 3, 2, 0, 1, 2, 3, 4, 4]]
     assert row.layout.spans == (Span(0, 6), Span(6, 7, 0, 2), Span(7, 13))
     assert row.logit_positions_A.tolist() == [1, 2, 1, 9, 10]
     assert row.targets_A.tolist() == [6, 7, 8, 6, 7]

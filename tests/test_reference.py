@@ -4,6 +4,7 @@ import gc
 import json
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,14 @@ import solopo_llamafactory.assembly as assembly
 from conftest import make_rows, write_dataset
 from solopo_llamafactory import reference
 from solopo_llamafactory.packing import reference_sequences_of, sequences_of
-from solopo_llamafactory.reference import ReferenceTable, digests_of, fill, sequence_digest, without_reference
+from solopo_llamafactory.reference import (
+    ReferenceTable,
+    cache_file,
+    digests_of,
+    fill,
+    sequence_digest,
+    without_reference,
+)
 
 
 EXAMPLES = [
@@ -126,7 +134,11 @@ def test_digests_tell_where_a_prompt_ends():
 
 
 def collate(features):
-    return {"digests": [digests_of(feature, SEQUENCES) for feature in features], "rows": features}
+    return {
+        "ids": [str(feature["short_prompt_ids"]) for feature in features],
+        "digests": [digests_of(feature, SEQUENCES) for feature in features],
+        "rows": features,
+    }
 
 
 def score(batch) -> torch.Tensor:
@@ -172,3 +184,88 @@ def test_more_data_needs_only_the_new_examples(tmp_path):
     assert len(without_reference(table, [Dataset.from_list(EXAMPLES)], SEQUENCES)) == 3
     table.save()  # without a path nothing is written
     assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_what_is_not_a_number_is_not_kept(tmp_path):
+    table = ReferenceTable(tmp_path / "table.safetensors")
+    with pytest.raises(ValueError, match=r"example `\[1, 0\]` the log-probability nan"):
+        fill(table, Dataset.from_list(EXAMPLES), collate, lambda batch: score(batch) * torch.nan, batch_size=1)
+    assert not table.path.exists()
+
+
+def test_two_runs_complete_one_file(tmp_path):
+    path = tmp_path / "table.safetensors"
+    first, second = ReferenceTable.open(path), ReferenceTable.open(path)
+    fill(first, Dataset.from_list(EXAMPLES[:3]), collate, score, batch_size=1)
+    fill(second, Dataset.from_list(EXAMPLES[3:]), collate, score, batch_size=1)
+    assert ReferenceTable.open(path).logps == first.logps | second.logps
+
+
+def test_a_broken_file_is_named(tmp_path):
+    path = tmp_path / "table.safetensors"
+    path.write_bytes(b"half")
+    with pytest.raises(ValueError, match="table.safetensors is broken.*delete it"):
+        ReferenceTable.open(path)
+
+
+@pytest.fixture
+def describe(tmp_path):
+    """The table's file for a model with an adapter, for changed arguments."""
+    from llamafactory.hparams import ModelArguments
+
+    for name in ("model", "other", "adapter/a", "adapter/b"):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        (folder / "x.safetensors").write_bytes(name.encode())
+
+    def file(commit=None, finetuning=None, **changes) -> Path | None:
+        model_args = ModelArguments(
+            **{"model_name_or_path": str(tmp_path / "model"), "adapter_name_or_path": str(tmp_path / "adapter/a")}
+            | changes
+        )
+        finetuning_args = {"finetuning_type": "lora", "create_new_adapter": False, "ref_model": None}
+        finetuning_args |= {"ref_model_adapters": None, "ref_model_quantization_bit": None} | (finetuning or {})
+        return cache_file(model_args, SimpleNamespace(**finetuning_args), SimpleNamespace(_commit_hash=commit))
+
+    return file
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model_name_or_path": "{}/other"},
+        {"adapter_name_or_path": "{}/adapter/b"},
+        {"adapter_name_or_path": None},
+        {"adapter_name_or_path": "{}/adapter", "adapter_folder": "b"},
+        {"quantization_bit": 4},
+        {"quantization_type": "fp4"},
+        {"double_quantization": False},
+        {"rope_scaling": "yarn"},
+        {"resize_vocab": True},
+        {"finetuning": {"finetuning_type": "full"}},
+        {"finetuning": {"create_new_adapter": True}},
+        {"finetuning": {"ref_model": "{}/other"}},
+        {"finetuning": {"ref_model": "{}/other", "ref_model_quantization_bit": 4}},
+        {"finetuning": {"ref_model": "{}/other", "ref_model_adapters": "{}/adapter/b"}},
+    ],
+)
+def test_what_makes_another_reference_has_another_file(changes, describe, tmp_path):
+    changes = json.loads(json.dumps(changes).replace("{}", str(tmp_path)))
+    assert describe() == describe()
+    others = [describe(**changes), describe(), describe(finetuning={"ref_model": str(tmp_path / "other")})]
+    assert None not in others
+    assert others[0] != others[1]
+    if "ref_model" in changes.get("finetuning", {}) and len(changes["finetuning"]) > 1:
+        assert others[0] != others[2]
+
+
+def test_files_that_change_and_models_that_nothing_tells_apart(describe, tmp_path):
+    before = describe()
+    (tmp_path / "model/x.safetensors").write_bytes(b"trained")
+    assert describe() != before
+    assert describe(train_from_scratch=True) is None
+    hub = {"model_name_or_path": "org/model", "adapter_name_or_path": None}
+    assert describe(**hub) is None
+    assert describe(**hub, commit="abc") not in (None, describe(**hub, commit="def"))
+    assert describe(finetuning={"ref_model": "org/reference"}, commit="abc") is None  # the commit is not its own
+    assert describe(adapter_name_or_path="org/adapter", commit="abc") is None

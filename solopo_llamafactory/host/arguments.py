@@ -193,16 +193,17 @@ def check_run(model_args, data_args, training_args, finetuning_args) -> None:
         "use_kt": (model_args.use_kt, "use `deepspeed` with offload for models larger than memory"),
         "use_unsloth": (model_args.use_unsloth, "remove it: its kernels do not take a packed row"),
         "mixture_of_depths": (model_args.mixture_of_depths is not None, "remove it: it changes the attention"),
-        "disable_gradient_checkpointing": (
-            model_args.disable_gradient_checkpointing
-            and finetuning_args.solopo_checkpoint_layers not in ("auto", "0"),
-            "remove one of it and `solopo_checkpoint_layers`",
-        ),
         "shift_attn": (model_args.shift_attn, "remove it: long contexts keep full attention here"),
     }
     for name, (is_set, advice) in refused.items():
         if is_set:
             raise ValueError(f"`{name}` does not work with `stage: solopo`: {advice}.")
+    number = finetuning_args.solopo_checkpoint_layers
+    if model_args.disable_gradient_checkpointing and number not in ("auto", "0"):
+        raise ValueError(
+            f"`disable_gradient_checkpointing: true` recomputes no layer: remove it, or `solopo_checkpoint_layers: "
+            f"{number}`."
+        )
     if finetuning_args.solopo_tiled_mlp:
         if importlib.util.find_spec("deepspeed") is None:
             raise ValueError("`solopo_tiled_mlp` needs DeepSpeed: install `deepspeed`, or remove the argument.")

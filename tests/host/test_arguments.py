@@ -1,5 +1,8 @@
 """Arguments are converted and refused before anything loads, each refusal in one sentence."""
 
+import importlib.util
+import os
+
 import pytest
 
 from conftest import run_host
@@ -38,6 +41,10 @@ def test_reference_model_by_loss(pref_loss, needed):
         ({"solopo_view": "medium"}, "write both, long or short"),
         ({"solopo_overlong": "cut"}, "write drop or error"),
         ({"solopo_stop_grad": "maybe"}, "neither true nor false"),
+        ({"solopo_tiled_mlp": "sometimes"}, "neither true nor false"),
+        ({"solopo_checkpoint_layers": "all"}, "neither `auto` nor a number of layers"),
+        ({"solopo_checkpoint_layers": -1}, "neither `auto` nor a number of layers"),
+        ({"solopo_checkpoint_layers": True}, "neither `auto` nor a number of layers"),
         ({"pref_beta": 0}, "greater than 0"),
         ({"pref_ftx": -1}, "negative"),
         ({"dpo_label_smoothing": 0.7}, "outside [0, 0.5)"),
@@ -114,6 +121,7 @@ def test_other_stages_are_parsed_as_before():
         ({"mixture_of_depths": "convert"}, "mixture_of_depths"),
         ({"shift_attn": True}, "shift_attn"),
         ({"pref_loss": "kto_pair"}, "kto_pair"),
+        ({"disable_gradient_checkpointing": True, "solopo_checkpoint_layers": 1}, "or `solopo_checkpoint_layers: 1`"),
     ],
 )
 def test_combinations_are_refused_before_anything_is_written(changed, words, arguments, tmp_path):
@@ -121,6 +129,41 @@ def test_combinations_are_refused_before_anything_is_written(changed, words, arg
         run_host(arguments(**changed))
     assert words in str(error.value)
     assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize("missing, words", [(True, "needs DeepSpeed"), (False, "DDP and FSDP do not take")])
+def test_tiled_mlps_need_deepspeed(missing, words, arguments, monkeypatch):
+    from llamafactory.hparams.training_args import TrainingArguments
+
+    if missing:
+        find_spec = importlib.util.find_spec
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda name, *rest: None if name == "deepspeed" else find_spec(name, *rest)
+        )
+    monkeypatch.setattr(TrainingArguments, "world_size", 2)
+    with pytest.raises(ValueError, match=words):
+        run_host(arguments(solopo_tiled_mlp=True))
+
+
+@pytest.mark.parametrize(
+    "stage, variable, expected",
+    [
+        ("solopo", {}, "expandable_segments:True"),
+        ("solopo", {"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:512"}, "max_split_size_mb:512"),
+        ("solopo", {"PYTORCH_ALLOC_CONF": "max_split_size_mb:512"}, None),
+        ("dpo", {}, None),
+    ],
+)
+def test_memory_segments_may_grow_under_our_stage_only(stage, variable, expected, monkeypatch):
+    from llamafactory.hparams.parser import read_args
+
+    for name in ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"):
+        monkeypatch.setenv(name, "")  # so that it is put back afterwards
+        monkeypatch.delenv(name)
+    for name, value in variable.items():
+        monkeypatch.setenv(name, value)
+    read_args({"stage": stage})
+    assert os.environ.get("PYTORCH_CUDA_ALLOC_CONF") == expected
 
 
 def test_stage_on_the_command_line(arguments):
