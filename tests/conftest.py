@@ -164,6 +164,11 @@ def launch(args: dict, folder: Path, **environment: str) -> subprocess.Completed
     )
 
 
+def last_words(result: subprocess.CompletedProcess) -> str:
+    """The end of what a failed command said, without torchrun's own report, which says only that a process failed."""
+    return result.stderr.split("Sending process")[0].split("torch.distributed.elastic")[0][-5000:]
+
+
 def command_environment(**environment: str) -> dict[str, str]:
     """The environment of a command: our scripts on PATH, and torchrun where processes are counted."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from conftest import ROOT, make_rows, read_logs, write_dataset
+from conftest import ROOT, last_words, make_rows, read_logs, write_dataset
 
 
 def run_python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -126,7 +126,7 @@ worker = Worker.__new__(Worker)  # its __init__ wants a GPU
 worker._training_function({{"args": args, "callbacks": []}})
 """
     result = run_python(code)
-    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.returncode == 0, last_words(result)
     assert "loss/solo_ra" in (tmp_path / "output" / "trainer_state.json").read_text()
 
 
@@ -149,7 +149,7 @@ def test_the_hosts_own_stages_give_the_same_losses(arguments, tmp_path):
         ]
         code = f"import torch; from llamafactory.train.tuner import run_exp; [run_exp(args) for args in {runs!r}]"
         result = run_python(code, SOLOPO_DISABLE=disabled)
-        assert result.returncode == 0, result.stderr[-3000:]
+        assert result.returncode == 0, last_words(result)
         losses.append({stage: [log["loss"] for log in read_logs(output)] for stage, output in outputs.items()})
     assert losses[0] == losses[1]
     assert len(losses[0]["sft"]) == len(losses[0]["dpo"]) == 2

@@ -11,7 +11,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import ROOT, command_environment, launch, make_rows, needs_compiler, read_logs, run_host, write_dataset
+from conftest import (
+    ROOT,
+    command_environment,
+    last_words,
+    launch,
+    make_rows,
+    needs_compiler,
+    read_logs,
+    run_host,
+    write_dataset,
+)
 
 
 KEYS = ("loss", "grad_norm", "loss/po", "loss/solo_ra", "rewards/gap", "logps/chosen_long")
@@ -57,7 +67,7 @@ def test_two_processes_equal_one(with_evaluation, tmp_path):
     run_host(one)
     two = with_evaluation("two", per_device_train_batch_size=2, per_device_eval_batch_size=4)
     result = launch(two, tmp_path / "launch", NPROC_PER_NODE="2")
-    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.returncode == 0, last_words(result)
     assert "Using padded batches" not in result.stdout
     assert_same_logs(read_logs(two["output_dir"]), read_logs(one["output_dir"]))
     assert evaluation(two) == pytest.approx(evaluation(one), rel=1e-5, abs=1e-6)
@@ -112,7 +122,7 @@ def test_deepspeed_equals_one_process(zero, tuning, arguments, tmp_path):
     )
     # Reference log-probs are kept in HF_HOME: with its own, the sharded run computes them itself.
     result = launch(sharded, tmp_path / "launch", NPROC_PER_NODE="2", HF_HOME=str(tmp_path / "cache"))
-    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.returncode == 0, last_words(result)
     assert "Using padded batches" not in result.stdout
     assert "Reference log-probs of 16 examples" in result.stdout + result.stderr
     assert_same_logs(read_logs(sharded["output_dir"]), read_logs(one["output_dir"]), rel=1e-4)
@@ -137,7 +147,7 @@ def test_tiled_mlps_under_deepspeed(stage, arguments, tmp_path):
         **common,
     )
     result = launch(tiled, tmp_path / "launch", NPROC_PER_NODE="2")
-    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.returncode == 0, last_words(result)
     assert "MLPs work in 2 tiles" in result.stdout + result.stderr
     assert_same_logs(read_logs(tiled["output_dir"]), read_logs(one["output_dir"]), rel=1e-4)
 
@@ -185,7 +195,7 @@ def test_the_reference_has_no_memory_under_zero3(arguments, tmp_path):
         timeout=500,
         cwd=ROOT,
     )
-    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.returncode == 0, last_words(result)
     seen = re.findall(r"REFERENCE BYTES (\d+) of (\d+)", result.stdout)
     assert len(seen) == 2 * 3 and int(seen[0][1]) > 1000
     assert {number for number, _ in seen} == {"0"}
@@ -229,7 +239,7 @@ def test_fsdp2_equals_one_process(tuning, arguments, tmp_path):
         timeout=500,
         cwd=ROOT,
     )
-    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.returncode == 0, last_words(result)
     assert "Using padded batches" not in result.stdout
     assert "Reference log-probs of 16 examples" in result.stdout + result.stderr
     assert_same_logs(read_logs(sharded["output_dir"]), read_logs(one["output_dir"]))
@@ -245,7 +255,7 @@ def test_uneven_batches_do_not_hang(arguments, tmp_path):
     write_dataset(tmp_path / "data", make_rows(5))
     args = arguments(dataset_dir=str(tmp_path / "data"), max_steps=-1, num_train_epochs=2)
     result = launch(args, tmp_path / "launch", NPROC_PER_NODE="2")
-    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.returncode == 0, last_words(result)
     logs = read_logs(args["output_dir"])
     assert len(logs) == 4
     assert all(abs(log[key]) < 1e3 for log in logs for key in KEYS)
@@ -288,6 +298,6 @@ def test_killed_after_a_checkpoint_it_resumes(mode, arguments, tmp_path):
     psutil.wait_procs(family)
 
     result = launch(killed, tmp_path / "launch", **environment)
-    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.returncode == 0, last_words(result)
     assert "Resuming training from" in result.stdout + result.stderr
     assert_same_logs(read_logs(killed["output_dir"]), read_logs(whole["output_dir"]))

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from llamafactory.hparams import get_train_args
 
-from conftest import ROOT, command_environment, make_rows, needs_compiler, read_logs
+from conftest import ROOT, command_environment, last_words, make_rows, needs_compiler, read_logs
 from solopo_llamafactory.construct.arguments import BuildArguments
 
 
@@ -99,7 +99,7 @@ def run_two_steps(path: Path, tmp_path: Path, model: str) -> None:
         text=True,
         timeout=500,
     )
-    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.returncode == 0, last_words(result)
     assert "Using padded batches" not in result.stdout
     assert len(read_logs(str(tmp_path / "output"))) == 2
     assert (tmp_path / "output" / "training_loss.png").is_file()
