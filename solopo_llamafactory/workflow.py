@@ -79,8 +79,6 @@ def run_solopo(
         trainer.save_metrics("eval", metrics)
 
     create_modelcard_and_push(trainer, model_args, data_args, training_args, finetuning_args)
-    # A process that leaves while threads of its last collectives still let go of tensors is aborted by C++ (gloo).
-    trainer.accelerator.wait_for_everyone()
 
 
 def refuse_media_template(template, name: str | None) -> None:
