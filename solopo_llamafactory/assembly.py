@@ -48,14 +48,16 @@ def assemble_trainer(
     else:
         ref_model = create_ref_model(model_args, finetuning_args)
 
-    packed = switch_to_packed_rows(model, ref_model, data_args.cutoff_len)
+    models = [model] if ref_model in (None, model) else [model, ref_model]
+    packed = switch_to_packed_rows(models, data_args.cutoff_len)
     multiple = GPU_LENGTH_MULTIPLE if torch.cuda.is_available() else 1
     longest_row = max(
         report.longest_row(sequences, training_args.per_device_train_batch_size, packed, multiple)
-        for report in [report for split in reports.values() for report in split]
+        for split in reports.values()
+        for report in split
     )
     if finetuning_args.solopo_tiled_mlp:
-        for each in [model] if ref_model in (None, model) else [model, ref_model]:
+        for each in models:
             tile_mlps(each, longest_row)
 
     return SolopoTrainer(
@@ -91,9 +93,8 @@ def datasets_of(dataset_module: dict[str, Any]) -> list[Dataset]:
     return [dataset for dataset in [dataset_module.get("train_dataset"), *evaluation] if dataset is not None]
 
 
-def switch_to_packed_rows(model, ref_model, max_length: int) -> bool:
+def switch_to_packed_rows(models: list, max_length: int) -> bool:
     """Switch the models' attention to packed rows; False, with one log line, where one cannot take them."""
-    models = [model] if ref_model is None or ref_model is model else [model, ref_model]
     obstacle = use_packed_attention(map(below_adapter, models), max_length)
     if obstacle is not None:
         logger.info_rank0(f"Using padded batches, slower with the same results: {obstacle}.")
