@@ -39,7 +39,9 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
 }
 TINY_FACTOR = 64  # a tiny cell's lengths are those of the cell it stands for, divided by this
+UNEVEN = {"jitter": 0.9, "steps": 16}
 SUITES = ("forward_backward", "whole_step", "longest")
+METHODS = {"host": "host's dpo stage, long", "long": "long view", "solopo": "solopo"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Cell:
         accumulation: micro-batches of one example a process in an optimizer step.
         steps: optimizer steps, of which the first `warmup` do not count.
         multiple: lengths are cut to a multiple of this. With 8 the host's rows need no padding.
+        answer: tokens of an answer; the last one ends it.
+        jitter: long prompts are shorter than asked for by up to this part.
     """
 
     suite: str
@@ -72,6 +76,8 @@ class Cell:
     steps: int = 7
     warmup: int = 3
     multiple: int = 1
+    answer: int = 200
+    jitter: float = 0.03
 
     @property
     def name(self) -> str:
@@ -102,6 +108,7 @@ class Cell:
             self,
             shape="tiny",
             length=self.length // TINY_FACTOR,
+            answer=self.answer // TINY_FACTOR,
             overrides=(),
             gpus=1,
             steps=3,
@@ -115,8 +122,8 @@ class Cell:
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> "Cell":
-        """The cell that a row of the results file belongs to."""
-        fields = {field.name: row[field.name] for field in dataclasses.fields(cls)}
+        """The cell that a row of the results file belongs to; rows from before a field was there have its default."""
+        fields = {field.name: row[field.name] for field in dataclasses.fields(cls) if field.name in row}
         return cls(**fields | {"overrides": tuple((key, value) for key, value in row["overrides"])})
 
 
@@ -174,6 +181,10 @@ def forward_backward() -> list[Cell]:
         cell("solopo", **by_need(**liger) | {"variant": "liger"}),
         cell("host", 16384, variant="liger", **overrides(**liger)),
         cell("solopo", 16384, **all_layers(**liger) | {"variant": "liger, all layers"}),
+        cell("solopo", 16384, **all_layers(solopo_tiled_mlp=True) | {"variant": "tiled MLP, all layers"}),
+        cell("host", 16384, answer=4096, variant="answers of 4096"),
+        cell("solopo", 16384, answer=4096, **all_layers() | {"variant": "answers of 4096"}),
+        cell("solopo", 32768, **UNEVEN, **by_need() | {"variant": "by need, uneven lengths"}),
         cell("host", loss="simpo"),
         cell("solopo", loss="simpo", **all_layers()),
         cell("solopo", loss="simpo", **by_need()),
@@ -197,11 +208,10 @@ def whole_step(gpus: int) -> list[Cell]:
         cell("solopo", accumulation=8, steps=3, warmup=2, **by_need()),
         cell("host", loss="sigmoid"),
         cell("solopo", loss="sigmoid", **by_need(solopo_precompute_ref=True)),
-        *(
-            cell(method, length, **fields)
-            for length in (4096, 12288, 16384)
-            for method, fields in (("host", {}), ("solopo", by_need()))
-        ),
+        cell("host", 16384),
+        cell("solopo", 16384, **by_need()),
+        cell("solopo", 49152, **UNEVEN, **by_need() | {"variant": "by need, uneven lengths"}),
+        *(cell(method, 4096, **fields) for method, fields in (("host", {}), ("solopo", by_need()))),
     ]
 
 
@@ -214,10 +224,8 @@ def longest(gpus: int) -> list[Cell]:
 
     offload = all_layers(use_unsloth_gc=True, solopo_tiled_mlp=True, enable_liger_kernel=True)
     return [
-        *cells("host", (12, 13, 14, 15, 16)),
+        *cells("host", (16, 17, 18, 19, 20)),
         # A minute and more a step: one shows that it fits (optimizer states are there from the start).
-        *cells("solopo", (96, 112, 128, 144), steps=1, warmup=0, **all_layers()),
-        *cells("solopo", (160, 192, 240, 256), steps=1, warmup=0, **offload | {"variant": "offload + tiled MLP"}),
-        # By need plans after the second step: the third is the first that follows the plan.
-        *cells("solopo", (112, 128), steps=3, warmup=2, **by_need()),
+        *cells("solopo", (128, 192, 224, 256), steps=1, warmup=0, **all_layers()),
+        *cells("solopo", (256, 288, 320), steps=1, warmup=0, **offload | {"variant": "offload + tiled MLP"}),
     ]

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from .cells import METHODS
 from .results import groups_of, time_ratio
 
 
 COLORS = {"host": "tab:gray", "long": "tab:orange", "solopo": "tab:blue"}
-LABELS = {"host": "host's dpo stage, long", "long": "long view", "solopo": "solopo"}
 
 
 def draw_plots(rows: list[dict[str, Any]], results: Path) -> list[Path]:
@@ -54,7 +54,7 @@ def draw_bars(groups: dict[str, list[tuple[dict[str, Any], float]]], label: str,
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    order = list(LABELS)
+    order = list(METHODS)
     blocks = {
         f"{title}, {length} tokens": sorted(
             [(row, value) for row, value in rows if row["length"] == length],
@@ -84,7 +84,7 @@ def draw_bars(groups: dict[str, list[tuple[dict[str, Any], float]]], label: str,
     axes.set_xlabel(label, fontsize=9)
     axes.margins(x=0.08)
     used = dict.fromkeys(row["method"] for rows in blocks.values() for row, _ in rows)
-    handles = [Patch(color=COLORS[method], label=LABELS[method]) for method in used]
+    handles = [Patch(color=COLORS[method], label=METHODS[method]) for method in used]
     figure.legend(handles=handles, fontsize=8, loc="outside upper center", ncols=len(handles))
     return figure
 

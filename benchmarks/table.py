@@ -8,7 +8,7 @@ import numpy as np
 
 from solopo_llamafactory.cost import ModelShape, packed_row_load, padded_long_load
 
-from .cells import Cell
+from .cells import METHODS, Cell
 from .plots import draw_plots
 from .results import groups_of, latest_rows, time_ratio
 from .workload import config_of, lengths_of
@@ -28,7 +28,6 @@ COLUMNS = (
     "model TFLOP",
     "of ceiling",
 )
-METHODS = {"host": "host's dpo, long", "long": "long view", "solopo": "solopo"}
 
 
 def main() -> None:

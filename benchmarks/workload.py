@@ -14,8 +14,8 @@ from .cells import SHAPES, TINY_FACTOR, Cell
 
 
 ROOT = Path(__file__).resolve().parent.parent
-SHORT_PROMPT, ANSWER = 1100, 200  # tokens; an answer's last one ends it
-JITTER = 0.03  # prompts are shorter than asked for by up to this part
+SHORT_PROMPT = 1100  # tokens
+SHORT_JITTER = 0.03  # as `Cell.jitter`, for short prompts
 NUM_WORDS = 2000
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<unk>"]
 TEMPLATE = "chatml"
@@ -26,12 +26,11 @@ COLUMNS = {"chosen": "chosen", "rejected": "rejected"}
 def lengths_of(cell: Cell) -> Lengths:
     """Token counts of the cell's examples in the order of training, the same for every method."""
     rng = random.Random(0)
-    factor = TINY_FACTOR if cell.on_cpu else 1
-    answer, short_limit = ANSWER // factor, SHORT_PROMPT // factor
+    answer, short_limit = cell.answer, SHORT_PROMPT // (TINY_FACTOR if cell.on_cpu else 1)
     short, long = [], []
     for _ in range(cell.steps * cell.accumulation * cell.gpus):
-        short.append(short_limit - rng.randint(0, int(JITTER * short_limit)))
-        total = cell.length - rng.randint(0, int(JITTER * cell.length))
+        short.append(short_limit - rng.randint(0, int(SHORT_JITTER * short_limit)))
+        total = cell.length - rng.randint(0, int(cell.jitter * cell.length))
         long.append(total - total % cell.multiple - answer)
     return Lengths(*(np.array(column, dtype=float) for column in (short, long, *[[answer] * len(short)] * 2)))
 
