@@ -17,7 +17,7 @@ from torch import Tensor
 from solopo_llamafactory.attention import GPU_LENGTH_MULTIPLE, eager_spans, flash_spans, sdpa_spans, varlen_inputs
 from solopo_llamafactory.packing import Example, RowLayout, pack, sequences_of
 
-from .workload import ANSWER, JITTER, SHORT_PROMPT
+from .cells import ANSWER, JITTER, SHORT_PROMPT
 
 
 QUERY_HEADS, KEY_HEADS, HEAD_SIZE = 28, 4, 128

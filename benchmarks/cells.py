@@ -39,6 +39,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
 }
 TINY_FACTOR = 64  # a tiny cell's lengths are those of the cell it stands for, divided by this
+SHORT_PROMPT, ANSWER = 1100, 200  # tokens; an answer's last one ends it
+JITTER = 0.03  # prompts are shorter than asked for by up to this part
 UNEVEN = {"jitter": 0.9, "steps": 16}
 SUITES = ("forward_backward", "whole_step", "longest")
 METHODS = {"host": "host's dpo stage, long", "long": "long view", "solopo": "solopo"}
@@ -59,8 +61,8 @@ class Cell:
         accumulation: micro-batches of one example a process in an optimizer step.
         steps: optimizer steps, of which the first `warmup` do not count.
         multiple: lengths are cut to a multiple of this. With 8 the host's rows need no padding.
-        answer: tokens of an answer; the last one ends it.
-        jitter: long prompts are shorter than asked for by up to this part.
+        answer: tokens of an answer.
+        jitter: of the long prompts.
     """
 
     suite: str
@@ -76,8 +78,8 @@ class Cell:
     steps: int = 7
     warmup: int = 3
     multiple: int = 1
-    answer: int = 200
-    jitter: float = 0.03
+    answer: int = ANSWER
+    jitter: float = JITTER
 
     @property
     def name(self) -> str:
@@ -227,5 +229,5 @@ def longest(gpus: int) -> list[Cell]:
         *cells("host", (16, 17, 18, 19, 20)),
         # A minute and more a step: one shows that it fits (optimizer states are there from the start).
         *cells("solopo", (128, 192, 224, 256), steps=1, warmup=0, **all_layers()),
-        *cells("solopo", (256, 288, 320), steps=1, warmup=0, **offload | {"variant": "offload + tiled MLP"}),
+        *cells("solopo", (256, 300, 320), steps=1, warmup=0, **offload | {"variant": "offload + tiled MLP"}),
     ]

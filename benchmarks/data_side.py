@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader
 
 from solopo_llamafactory.json_lines import read_json_lines
 
-from .workload import ANSWER, ROOT, SHORT_PROMPT
+from .cells import ANSWER, SHORT_PROMPT
+from .workload import ROOT
 
 
 VOCABULARY = 8192  # tokens of the BPE; the corpus is small

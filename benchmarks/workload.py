@@ -10,12 +10,10 @@ import numpy as np
 
 from solopo_llamafactory.cost import Lengths
 
-from .cells import SHAPES, TINY_FACTOR, Cell
+from .cells import JITTER, SHAPES, SHORT_PROMPT, TINY_FACTOR, Cell
 
 
 ROOT = Path(__file__).resolve().parent.parent
-SHORT_PROMPT = 1100  # tokens
-SHORT_JITTER = 0.03  # as `Cell.jitter`, for short prompts
 NUM_WORDS = 2000
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<unk>"]
 TEMPLATE = "chatml"
@@ -29,7 +27,7 @@ def lengths_of(cell: Cell) -> Lengths:
     answer, short_limit = cell.answer, SHORT_PROMPT // (TINY_FACTOR if cell.on_cpu else 1)
     short, long = [], []
     for _ in range(cell.steps * cell.accumulation * cell.gpus):
-        short.append(short_limit - rng.randint(0, int(SHORT_JITTER * short_limit)))
+        short.append(short_limit - rng.randint(0, int(JITTER * short_limit)))
         total = cell.length - rng.randint(0, int(cell.jitter * cell.length))
         long.append(total - total % cell.multiple - answer)
     return Lengths(*(np.array(column, dtype=float) for column in (short, long, *[[answer] * len(short)] * 2)))

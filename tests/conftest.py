@@ -172,6 +172,7 @@ def last_words(result: subprocess.CompletedProcess) -> str:
 def command_environment(**environment: str) -> dict[str, str]:
     """The environment of a command: our scripts on PATH, and torchrun where processes are counted."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    python_path = f"{ROOT / 'tests/quiet_exit'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     if "NPROC_PER_NODE" in environment:
         environment["FORCE_TORCHRUN"] = "1"
-    return {**os.environ, "PATH": path, **environment}
+    return {**os.environ, "PATH": path, "PYTHONPATH": python_path, **environment}

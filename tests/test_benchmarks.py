@@ -88,7 +88,7 @@ def test_a_rerun_skips_finished_cells_and_repeats_failed_ones(tmp_path, monkeypa
     """Of the host's five lengths the second runs out of memory: the longer ones are never started."""
     path = tmp_path / "results.jsonl"
     started = []
-    status = {192: "ok", 208: "oom"}
+    status = {256: "ok", 272: "oom"}
 
     def run_cell(cell, *_):
         started.append(cell.length)
@@ -97,26 +97,26 @@ def test_a_rerun_skips_finished_cells_and_repeats_failed_ones(tmp_path, monkeypa
     monkeypatch.setattr(command, "run_cell", run_cell)
     arguments = ["--suite", "longest", "--tiny", "--results", str(path), "--only", "host"]
     assert command.main(arguments) == 0
-    assert started == [192, 208]
+    assert started == [256, 272]
     assert command.main(arguments) == 0
-    assert started == [192, 208]
+    assert started == [256, 272]
     assert "| out of memory |" in capsys.readouterr().out
     assert (tmp_path / "results_longest.png").read_bytes().startswith(PNG)
 
     started.clear()
-    arguments[-1] = "1792 by need solopo"
+    arguments[-1] = "3072 all layers solopo"
     assert command.main(arguments) == command.main(arguments) == 1
-    status[1792] = "ok"
+    status[3072] = "ok"
     assert command.main(arguments) == command.main(arguments) == 0
-    assert started == [1792, 1792, 1792]
+    assert started == [3072, 3072, 3072]
     assert [row["status"] for row in latest_rows(path)] == ["ok", "oom", "ok"]
 
 
 def test_no_cell_starts_when_the_time_is_over(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "run_cell", None)
     arguments = ["--suite", "longest", "--tiny", "--results", str(tmp_path / "r.jsonl"), "--limit-seconds", "-1"]
-    assert command.main([*arguments, "--only", "192"]) == 0
-    assert "Left out, the time was over: tiny orpo full 192 all layers host." in capsys.readouterr().out
+    assert command.main([*arguments, "--only", "256"]) == 0
+    assert "Left out, the time was over: tiny orpo full 256 all layers host." in capsys.readouterr().out
 
 
 def test_a_ceiling_belongs_to_a_machine(tmp_path):
@@ -210,7 +210,7 @@ def test_ratios_by_hand(tmp_path):
     path.write_text("".join(json.dumps(row) + "\n" for row in [row_of(cell("solopo"), 7.0), *rows]))
     text = table.write_report(path)
     assert "| 8192 | solopo | all layers | 0.9 | 0.45 | 0.75 | 4.6 | 33.0 | 40.0 |" in text  # the later row counts
-    assert "| 16384 | host's dpo, long | all layers | out of memory |" in text
+    assert "| 16384 | host's dpo stage, long | all layers | out of memory |" in text
     assert (tmp_path / "results.md").read_text() == text
     for picture in ("time", "memory"):
         assert (tmp_path / f"results_{picture}.png").read_bytes().startswith(PNG)
