@@ -15,6 +15,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["solopo_llamafactory", "solopo_llamafactory.*"]),
+    package_data={"solopo_llamafactory.construct": ["*.jinja"]},
     python_requires=">=3.11",
     install_requires=[
         "llamafactory>=0.9.5,<0.10",
@@ -22,12 +23,14 @@ setup(
         "transformers",
         "datasets",
         "pyyaml",
+        "jinja2",
     ],
     extras_require={
         "deepspeed": ["deepspeed", "ninja"],
         "flash-attn": ["flash-attn"],
         "liger": ["liger-kernel"],
-        "test": ["pytest", "pytest-timeout", "pytest-xdist", "ruff", "deepspeed", "ninja"],
+        "sample": ["openai"],
+        "test": ["hypothesis", "openai", "pytest", "pytest-timeout", "pytest-xdist", "ruff", "deepspeed", "ninja"],
     },
     entry_points={
         "console_scripts": ["solopo = solopo_llamafactory.cli:main"],

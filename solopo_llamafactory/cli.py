@@ -2,12 +2,14 @@
 
 import os
 import sys
+from functools import partial
 
 
 USAGE = """usage: solopo COMMAND ...
 
 commands:
-  build [CONFIG.yaml] [key=value ...]        make training data from questions and documents (--help lists the keys)
+  build [CONFIG.yaml] [key=value ...]        make training pairs from questions and documents (--help lists the keys)
+  synthesize, sample, select, report         the steps of build, each alone, with the same CONFIG.yaml and keys
   tiny-model OUTPUT [family=qwen2|llama]     make a tiny random model with its tokenizer, for demos and tests
 
 options:
@@ -40,7 +42,8 @@ def main(argv: list[str] | None = None) -> int:
 
     command, rest = argv[0], argv[1:]
     if command not in COMMANDS:
-        print(f"solopo: '{command}' is not a command: write {' or '.join(COMMANDS)}.", file=sys.stderr)
+        names = list(COMMANDS)
+        print(f"solopo: '{command}' is not a command: write {', '.join(names[:-1])} or {names[-1]}.", file=sys.stderr)
         return 1
     from .construct.errors import ConstructError
 
@@ -58,17 +61,18 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def build(argv: list[str]) -> None:
-    """`solopo build`: checks its arguments before anything heavy is imported."""
-    from .construct.arguments import help_text, parse_build_arguments
+def construction_step(name: str, argv: list[str]) -> None:
+    """`solopo build` or one of its steps: checks its arguments before anything heavy is imported."""
+    from .construct.arguments import BuildArguments
+    from .construct.parsing import help_text, parse
 
     if not argv or "-h" in argv or "--help" in argv:
-        print(help_text())
+        print(help_text(BuildArguments, usage=f"solopo {name} [CONFIG.yaml] [key=value ...]"))
         return
-    args = parse_build_arguments(argv)
-    from .construct.build import run_build
+    args = parse(BuildArguments, argv)
+    from .construct.build import STEPS
 
-    run_build(args)
+    STEPS[name](args)
 
 
 def tiny_model(argv: list[str]) -> None:
@@ -107,7 +111,8 @@ def demo_texts() -> list[str]:
     return list(dict.fromkeys(f"{paragraph['title']}\n{paragraph['paragraph_text']}" for paragraph in paragraphs))
 
 
-COMMANDS = {"build": build, "tiny-model": tiny_model}
+CONSTRUCTION = ("build", "synthesize", "sample", "select", "report")
+COMMANDS = {name: partial(construction_step, name) for name in CONSTRUCTION} | {"tiny-model": tiny_model}
 
 if __name__ == "__main__":
     sys.exit(main())

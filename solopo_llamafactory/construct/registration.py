@@ -1,10 +1,34 @@
-"""What `dataset_info.json` must say about a built file."""
+"""Entering the pairs in `dataset_info.json`, for the solopo stage and for LLaMA-Factory's own dpo stage."""
 
 import json
 import os
+from pathlib import Path
+
+from .arguments import BuildArguments
+from .errors import ConstructError
+from .files import atomic_writer
 
 
-DATASET_INFO = "dataset_info.json"
+def register(args: BuildArguments, with_held_out: bool) -> list[str]:
+    """Write or update the entries, all others untouched, and return their names.
+
+    Raises:
+        ConstructError: when the file is there and is not a JSON object.
+    """
+    path = Path(args.dataset_info)
+    info = _read(path)
+    files = {args.dataset_name: Path(args.output)}
+    if with_held_out:
+        files[f"{args.dataset_name}_heldout"] = args.held_out_path
+    entries = {}
+    for name, file in files.items():
+        relative = os.path.relpath(file, path.parent or ".").replace(os.sep, "/")
+        entries |= dataset_entries(name, relative)
+    if info != info | entries:
+        with atomic_writer(path) as file:
+            json.dump(info | entries, file, indent=2, ensure_ascii=False)
+            file.write("\n")
+    return list(entries)
 
 
 def dataset_entries(name: str, file_name: str) -> dict[str, dict]:
@@ -28,20 +52,13 @@ def dataset_entries(name: str, file_name: str) -> dict[str, dict]:
     return entries
 
 
-def registration_lines(output: str, info_path: str = DATASET_INFO) -> list[str]:
-    """Says under which name the file is registered, or what to add so that it is."""
+def _read(path: Path) -> dict:
+    if not path.is_file():
+        return {}
     try:
-        with open(info_path, encoding="utf-8") as file:
-            info = json.load(file)
-    except (OSError, ValueError):
-        info = {}
-    folder = os.path.dirname(os.path.abspath(info_path))
-    for name, entry in info.items() if isinstance(info, dict) else ():
-        if not isinstance(entry, dict) or entry.get("formatting") != "solopo":
-            continue
-        if os.path.realpath(os.path.join(folder, entry.get("file_name", ""))) == os.path.realpath(output):
-            return [f"Registered in {info_path}: train on it with `dataset: {name}`."]
-    name = os.path.splitext(os.path.basename(output))[0]
-    entries = dataset_entries(name, os.path.relpath(output, folder).replace(os.sep, "/"))
-    text = json.dumps(entries, indent=2)
-    return [f"Not registered yet: add these entries to {info_path}, then train with `dataset: {name}`.", text]
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConstructError(f"dataset_info '{path}' is not JSON ({error}): repair it or name another file.") from None
+    if not isinstance(info, dict):
+        raise ConstructError(f"dataset_info '{path}' is not a JSON object: repair it or name another file.")
+    return info

@@ -27,11 +27,12 @@ class Renderer:
                 "as qwen or llama3."
             ) from None
         self.tokenizer.model_max_length = int(1e9)  # contexts longer than the model's are no concern here
+        self._counter = _FastIds(self.tokenizer) if self.tokenizer.is_fast else self.tokenizer
 
     def count(self, prompt: str) -> int:
         """Tokens of the whole prompt, rendered as training renders it."""
         messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": ""}]
-        prompt_ids, _ = self.template.encode_oneturn(self.tokenizer, messages)
+        prompt_ids, _ = self.template.encode_oneturn(self._counter, messages)
         return len(prompt_ids)
 
     def piece_lengths(self, texts: list[str], batch_size: int = 1024) -> list[int]:
@@ -43,3 +44,18 @@ class Renderer:
             )
             lengths += [len(ids) for ids in batch["input_ids"]]
         return lengths
+
+
+class _FastIds:
+    """A tokenizer as templates use it, without the offsets of tokens in the text: a third faster."""
+
+    def __init__(self, tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        return self._tokenizer.backend_tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)[
+            0
+        ].ids
+
+    def __getattr__(self, name: str):
+        return getattr(self._tokenizer, name)

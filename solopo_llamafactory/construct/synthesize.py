@@ -4,6 +4,7 @@ import random
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from .errors import Skip
 from .prompts import body, heading, make_prompt
@@ -22,23 +23,28 @@ class Context:
     positions: tuple[int, ...]
     shortfall: bool  # every usable document is in, and there was room for more
 
+    @property
+    def depths(self) -> list[float]:
+        """Where the evidence stands: 0 is the first document, 1 the last."""
+        return [(position - 1) / max(1, self.documents - 1) for position in self.positions]
+
 
 class Pool:
     """All different documents of a run, each tokenised once."""
 
-    def __init__(self, questions: Sequence[Question], renderer: Renderer) -> None:
+    def __init__(self, questions: Sequence[Question], corpus: Sequence[Document], renderer: Renderer) -> None:
         self.documents: list[Document] = []
         self.words: list[str] = []  # normalised texts with a space on both sides, for whole-word search
         self._index: dict[str, int] = {}
         self._renderer = renderer
         self._headings: list[int] = []
-        for question in questions:
-            for document in (*question.evidence, *question.distractors):
-                key = normalize(document.text)
-                if key and key not in self._index:
-                    self._index[key] = len(self.documents)
-                    self.documents.append(document)
-                    self.words.append(f" {normalize(document.title)} {key} ")
+        listed = (document for question in questions for document in (*question.evidence, *question.distractors))
+        for document in chain(listed, corpus):
+            key = normalize(document.text)
+            if key and key not in self._index:
+                self._index[key] = len(self.documents)
+                self.documents.append(document)
+                self.words.append(f" {normalize(document.title)} {key} ")
         self.costs = renderer.piece_lengths([body(document) for document in self.documents])
         self.by_cost = sorted(range(len(self.costs)), key=lambda i: (self.costs[i], i))
         self._sorted_costs = [self.costs[i] for i in self.by_cost]
@@ -62,40 +68,61 @@ class Pool:
 
 
 class Synthesizer:
-    """Makes the contexts of one question after another from a shared pool."""
+    """Makes the contexts of one question after another from a shared pool.
 
-    def __init__(self, questions: Sequence[Question], renderer: Renderer, seed: int) -> None:
+    Args:
+        questions: all of the run, for their documents.
+        corpus: further documents to draw from.
+        verify: count the tokens of each finished prompt; else its parts' sum, an upper bound, must do.
+        allow_answer: keep distractors with an answer in them.
+    """
+
+    def __init__(
+        self,
+        questions: Sequence[Question],
+        renderer: Renderer,
+        seed: int,
+        corpus: Sequence[Document] = (),
+        verify: bool = True,
+        allow_answer: bool = False,
+    ) -> None:
         self.renderer = renderer
         self.seed = seed
-        self.pool = Pool(questions, renderer)
+        self.pool = Pool(questions, corpus, renderer)
+        self.verify = verify
+        self.allow_answer = allow_answer
 
     def contexts(self, question: Question, short_tokens: int, long_tokens: int) -> tuple[Context, Context]:
         """Returns the short and the long context, or raises `Skip`."""
-        candidates = _Candidates(self.pool, question, random.Random(f"{self.seed}|{question.id}|distractors"))
+        answers = [] if self.allow_answer else answer_words(question.answers)
+        rng = random.Random(f"{self.seed}|{question.id}|distractors")
+        candidates = _Candidates(self.pool, question, answers, rng)
         gold_tokens = self.renderer.count(make_prompt(question.evidence, question.text))
         budgets = {"short": short_tokens, "long": long_tokens}
         for view, budget in budgets.items():
             if budget and gold_tokens > budget:
                 raise Skip(f"evidence alone over {view}_tokens")
         short, long = (self._context(question, candidates, gold_tokens, view, budgets[view]) for view in budgets)
+        if long.documents <= short.documents:
+            raise Skip("too few distractors")
         return short, long
 
     def _context(
         self, question: Question, candidates: "_Candidates", gold_tokens: int, view: str, budget: int
     ) -> Context:
         if budget == 0:
-            chosen, shortfall = [], False
+            chosen, tokens, shortfall = [], gold_tokens, False
         else:
-            chosen, shortfall = self._fill(candidates, gold_tokens, len(question.evidence), budget)
+            chosen, tokens, shortfall = self._fill(candidates, gold_tokens, len(question.evidence), budget)
 
         # The sum of the pieces is an estimate (an upper bound for common tokenizers): the rendered prompt decides.
         shrinking = False
         while True:
             documents, positions = self._lay_out(question, chosen, view)
             prompt = make_prompt(documents, question.text)
-            tokens = self.renderer.count(prompt)
-            if budget == 0:
+            if budget == 0 or not self.verify:
                 break
+            tokens = self.renderer.count(prompt)
             if tokens > budget:
                 if not chosen:
                     raise Skip(f"evidence alone over {view}_tokens")
@@ -107,8 +134,14 @@ class Synthesizer:
                 chosen.append(extra)
         return Context(prompt, tokens, len(documents), positions, shortfall)
 
-    def _fill(self, candidates: "_Candidates", gold_tokens: int, num_gold: int, budget: int) -> tuple[list[int], bool]:
-        """Picks distractors: the question's own, then the pool at random, the last ones by best fit."""
+    def _fill(
+        self, candidates: "_Candidates", gold_tokens: int, num_gold: int, budget: int
+    ) -> tuple[list[int], int, bool]:
+        """Picks distractors: the question's own, then the pool at random, the last ones by best fit.
+
+        Returns:
+            Pool indices, the tokens of all parts together, and whether documents have run out.
+        """
         pool = self.pool
         chosen: list[int] = []
         room = budget - gold_tokens
@@ -125,7 +158,7 @@ class Synthesizer:
         while (index := candidates.best_fit(room, num_gold + len(chosen), chosen)) is not None:
             chosen.append(index)
             room -= pool.costs[index] + pool.heading_cost(num_gold + len(chosen))
-        return chosen, all_fitted
+        return chosen, budget - room, all_fitted
 
     def _lay_out(self, question: Question, chosen: Sequence[int], view: str) -> tuple[list[Document], tuple[int, ...]]:
         """Puts the evidence at places, in an order, drawn for this example alone."""
@@ -143,9 +176,9 @@ class Synthesizer:
 class _Candidates:
     """The documents that may stand beside one question's evidence, in an order drawn once for both contexts."""
 
-    def __init__(self, pool: Pool, question: Question, rng: random.Random) -> None:
+    def __init__(self, pool: Pool, question: Question, answers: list[str], rng: random.Random) -> None:
         self.pool = pool
-        self._answers = answer_words(question.answers)
+        self._answers = answers
         self._evidence = set(pool.indices(question.evidence))
         self._allowed: dict[int, bool] = {}
         self._own = pool.indices(question.distractors)

@@ -1,4 +1,4 @@
-"""Text normalisation and the search for answers in texts."""
+"""Text normalisation and the search for answers as whole words."""
 
 import re
 import unicodedata
@@ -6,10 +6,12 @@ from collections.abc import Iterable
 
 
 def normalize(text: str) -> str:
-    """Lower-cases, drops accents, and turns everything that is neither letter nor digit into single spaces."""
+    """Lower case, without accents and punctuation; numbers keep their decimal point and lose thousands separators."""
     if not text.isascii():
         text = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
-    return re.sub(r"[\W_]+", " ", text.casefold()).strip()
+    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text.casefold())
+    text = re.sub(r"(?<=\d)\.(?=\d)", "\0", text)
+    return re.sub(r"(?:[^\w\0]|_)+", " ", text).strip().replace("\0", ".")
 
 
 def answer_words(answers: Iterable[str]) -> list[str]:
@@ -27,9 +29,3 @@ def answer_words(answers: Iterable[str]) -> list[str]:
 def has_answer(padded: str, words: list[str]) -> bool:
     """True when a normalised text, padded with a space on both sides, holds one of the answers as whole words."""
     return any(word in padded for word in words)
-
-
-def contains_substring(text: str, answers: Iterable[str]) -> bool:
-    """True when sub-EM would find an answer in the text: as a plain substring, in any case, inside words too."""
-    lower, normal = text.casefold(), normalize(text)
-    return any(answer.casefold() in lower or (normalize(answer) or "\0") in normal for answer in answers if answer)

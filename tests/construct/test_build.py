@@ -1,23 +1,23 @@
-"""The whole build with a real tokenizer and LLaMA-Factory's templates."""
+"""The whole build with a real tokenizer and LLaMA-Factory's templates; answers are templated."""
 
 import json
 
 import pytest
 
 from solopo_llamafactory.construct.arguments import BuildArguments
-from solopo_llamafactory.construct.build import atomic_writer, build, quantiles, run_build
+from solopo_llamafactory.construct.build import run_build
 from solopo_llamafactory.construct.errors import ConstructError
 from solopo_llamafactory.construct.rendering import Renderer
-from solopo_llamafactory.construct.text import contains_substring
+from solopo_llamafactory.construct.sub_em import mentions
 
-from .helpers import CORPUS, MUSIQUE, record, write_lines
+from .helpers import CORPUS, MUSIQUE
 
 
 def arguments(output, tokenizer, **changes) -> BuildArguments:
-    values = {"source": "demo", "input": str(CORPUS), "short_tokens": 512, "long_tokens": 1280, "num_examples": 24}
-    return BuildArguments(
-        **{**values, "output": str(output), "tokenizer": str(tokenizer), "template": "qwen", **changes}
-    )
+    sizes = {"short_tokens": 512, "long_tokens": 1280, "num_examples": 24}
+    files = {"output": str(output), "tokenizer": str(tokenizer), "dataset_info": str(output.parent / "info.json")}
+    demo = {"source": "demo", "input": str(CORPUS), "template": "qwen", "infer_backend": "templated"}
+    return BuildArguments(**{**demo, **sizes, **files, **changes})
 
 
 def read(path) -> list[dict]:
@@ -35,36 +35,41 @@ def check(examples: list[dict], renderer: Renderer, short_tokens: int, long_toke
             for title, position in zip(meta["evidence"], meta["evidence_positions"][view]):
                 assert f"Document {position}:\n{title}\n" in prompt
         assert f"The answer is {meta['answers'][0].rstrip('.')}." in example["chosen"]
-        assert not contains_substring(example["rejected"], meta["answers"])
-        assert meta["responses"] == "templated"
+        assert not mentions(example["rejected"], meta["answers"])
+        assert meta["infer_backend"] == "templated" and meta["model"] is None
 
 
 def test_demo(tmp_path, qwen_tokenizer, capsys):
     one, two = tmp_path / "new" / "one.jsonl", tmp_path / "two.jsonl"
-    run_build(arguments(one, qwen_tokenizer))
+    run_build(arguments(one, qwen_tokenizer, num_held_out=5))
     text = capsys.readouterr().out
-    assert f"Wrote 24 examples to {one}" in text and "Long prompt tokens: min" in text
-    assert '"one_long"' in text and "evidence alone over short_tokens" in text
-    build(arguments(two, qwen_tokenizer))
+    assert f"Wrote 24 pairs to {one}" in text and "Wrote 5 held-out pairs to" in text
+    assert "evidence alone over short_tokens" in text and "Train with `dataset: one`" in text
+    examples, held_out = read(one), read(tmp_path / "new" / "one_heldout.jsonl")
+    check(examples + held_out, Renderer(qwen_tokenizer, "qwen"), 512, 1280)
+    assert len(held_out) == 5 and not {row["id"] for row in examples} & {row["id"] for row in held_out}
+    assert json.loads(examples[0]["meta"])["licence"] == "Apache-2.0"
+    report = (tmp_path / "new" / "one.build" / "report.html").read_text(encoding="utf-8")
+    assert json.loads(examples[0]["meta"])["question"][:20] in report or "24" in report
+
+    run_build(arguments(two, qwen_tokenizer, num_held_out=5))
     assert one.read_bytes() == two.read_bytes()
-    build(arguments(two, qwen_tokenizer, seed=43))
-    assert one.read_bytes() != two.read_bytes()
-    check(read(one), Renderer(qwen_tokenizer, "qwen"), 512, 1280)
-    assert json.loads(read(one)[0]["meta"])["licence"] == "Apache-2.0"
+    for name in ("contexts.jsonl", "samples.jsonl", "selection.json"):
+        assert (tmp_path / "new" / "one.build" / name).read_bytes() == (tmp_path / "two.build" / name).read_bytes()
     assert [path.name for path in tmp_path.rglob(".*")] == []
+    capsys.readouterr()
+    run_build(arguments(two, qwen_tokenizer, num_held_out=5))  # nothing left to do
+    assert "is there already" in capsys.readouterr().err and one.read_bytes() == two.read_bytes()
 
 
-def test_the_host_reads_the_views(tmp_path, qwen_tokenizer, monkeypatch):
+def test_the_host_reads_the_views(tmp_path, qwen_tokenizer):
     from datasets import load_dataset
     from llamafactory.data.converter import get_dataset_converter
     from llamafactory.data.parser import get_dataset_list
     from llamafactory.hparams import DataArguments
 
-    from solopo_llamafactory.construct.registration import dataset_entries
-
     output = tmp_path / "mine.jsonl"
-    build(arguments(output, qwen_tokenizer, num_examples=4))
-    (tmp_path / "dataset_info.json").write_text(json.dumps(dataset_entries("mine", "mine.jsonl")))
+    run_build(arguments(output, qwen_tokenizer, num_examples=4, dataset_info=str(tmp_path / "dataset_info.json")))
     rows = load_dataset("json", data_files=str(output), cache_dir=str(tmp_path / "cache"), split="train")
     for view in ("short", "long"):
         (attr,) = get_dataset_list([f"mine_{view}"], str(tmp_path))
@@ -73,50 +78,19 @@ def test_the_host_reads_the_views(tmp_path, qwen_tokenizer, monkeypatch):
         assert [turn["content"] for turn in row["_response"]] == [rows[0]["chosen"], rows[0]["rejected"]]
 
 
-def test_counts(tmp_path, qwen_tokenizer):
-    good = [record(id=f"q{i}") for i in range(3)]
-    bad = [record(id="u", answerable=False), record(id="q0")]
-    path = write_lines(tmp_path / "in.jsonl", *good, *bad)
-    summary = build(arguments(tmp_path / "out.jsonl", qwen_tokenizer, source="musique", input=str(path)))
-    assert summary.written == 3 and summary.skipped == {"unanswerable": 1, "id seen before": 1}
-    assert summary.shortfalls == {"short": 3, "long": 3}
-    assert "Fewer than num_examples (24)" in summary.lines()[1]
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"template": "qwenn"}, "template 'qwenn' is refused by LLaMA-Factory"),
         ({"tokenizer": "/nowhere/at/all"}, "tokenizer '/nowhere/at/all' cannot be loaded"),
-        ({"short_tokens": 50}, "no example could be written to"),
+        ({"short_tokens": 50}, "no context could be made from"),
     ],
 )
 def test_bad_input_leaves_no_file(tmp_path, qwen_tokenizer, changes, words):
     with pytest.raises(ConstructError) as caught:
-        build(arguments(tmp_path / "out.jsonl", changes.pop("tokenizer", qwen_tokenizer), **changes))
+        run_build(arguments(tmp_path / "out.jsonl", changes.pop("tokenizer", qwen_tokenizer), **changes))
     assert words in str(caught.value) and "\n" not in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_empty_input(tmp_path):
-    (tmp_path / "in.jsonl").write_text("\n")
-    with pytest.raises(ConstructError, match="holds no records"):
-        build(arguments(tmp_path / "out.jsonl", "x", input=str(tmp_path / "in.jsonl")))
-
-
-def test_the_old_file_stays_when_writing_fails(tmp_path):
-    path = tmp_path / "out.jsonl"
-    path.write_text("old")
-    with pytest.raises(RuntimeError), atomic_writer(str(path)) as file:
-        file.write("new")
-        raise RuntimeError
-    assert [item.name for item in tmp_path.iterdir()] == ["out.jsonl"] and path.read_text() == "old"
-    with pytest.raises(ConstructError, match="cannot be written"), atomic_writer(str(path / "below.jsonl")):
-        pass
-
-
-def test_quantiles():
-    assert quantiles(list(range(101))) == "min 0, 10% 10, median 50, 90% 90, max 100"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.skipif(not MUSIQUE.exists(), reason="the MuSiQue sample is not here")
@@ -125,12 +99,14 @@ def test_real_musique(tmp_path, request, tokenizer, template):
     tokenizer = request.getfixturevalue(tokenizer)
     output = tmp_path / "musique.jsonl"
     budgets = {"short_tokens": 1400, "long_tokens": 5000}
-    args = {"source": "musique", "input": str(MUSIQUE), "num_examples": 30, "template": template}
-    summary = build(arguments(output, tokenizer, **args, **budgets))
+    source = {"source": "musique", "input": str(MUSIQUE), "num_examples": 30, "template": template}
+    run_build(arguments(output, tokenizer, **source, **budgets))
     examples = read(output)
-    assert len(examples) == summary.written == 30
+    assert len(examples) == 30
     check(examples, Renderer(tokenizer, template), *budgets.values())
-    assert min(summary.tokens["long"]) > 4800 and not summary.shortfalls["long"]
+    summary = json.loads((tmp_path / "musique.build" / "synthesis.json").read_text())
+    assert not summary["shortfalls"]["long"]
+    assert min(json.loads(row["meta"])["tokens"]["long"] for row in examples) > 4900  # within 2% of the budget
     records = {item["id"]: item for item in map(json.loads, MUSIQUE.read_text(encoding="utf-8").splitlines())}
     for example in examples:
         for item in records[example["id"]]["paragraphs"]:

@@ -1,26 +1,63 @@
-"""The entries of dataset_info.json, shipped and printed."""
+"""The entries of dataset_info.json: shipped, written and updated."""
 
 import json
 
-from solopo_llamafactory.construct.registration import dataset_entries, registration_lines
+import pytest
 
-from .helpers import ROOT
+from solopo_llamafactory.construct.arguments import BuildArguments
+from solopo_llamafactory.construct.errors import ConstructError
+from solopo_llamafactory.construct.registration import dataset_entries, register
+
+from .helpers import CORPUS, ROOT
+
+
+def arguments(tmp_path, **changes) -> BuildArguments:
+    return BuildArguments(
+        source="demo",
+        input=str(CORPUS),
+        output=str(tmp_path / "data" / "mine.jsonl"),
+        tokenizer="some/folder",
+        template="qwen",
+        dataset_info=str(tmp_path / "dataset_info.json"),
+        **changes,
+    )
 
 
 def test_shipped_entries():
     expected = {}
-    for name in ("solopo_demo", "musique_qwen", "musique_llama"):
+    for name in ("solopo_demo", "musique_qwen", "musique_qwen_heldout", "musique_llama", "musique_llama_heldout"):
         expected.update(dataset_entries(name, f"data/{name}.jsonl"))
     assert json.loads((ROOT / "dataset_info.json").read_text()) == expected
 
 
-def test_registered_and_not(tmp_path):
-    info = tmp_path / "dataset_info.json"
-    output = tmp_path / "data" / "mine.jsonl"
-    sentence, text = registration_lines(str(output), str(info))
-    assert "Not registered" in sentence and json.loads(text) == dataset_entries("mine", "data/mine.jsonl")
-    info.write_text(json.dumps({"other": "odd", **dataset_entries("named", "data/mine.jsonl")}))
-    (sentence,) = registration_lines(str(output), str(info))
-    assert "`dataset: named`" in sentence
-    info.write_text("{")
-    assert "Not registered" in registration_lines(str(output), str(info))[0]
+def test_a_new_file_and_an_update_that_leaves_others_alone(tmp_path):
+    path = tmp_path / "dataset_info.json"
+    assert register(arguments(tmp_path), with_held_out=False) == ["mine", "mine_short", "mine_long"]
+    assert json.loads(path.read_text()) == dataset_entries("mine", "data/mine.jsonl")
+
+    others = {"théâtre": {"hf_hub_url": "a/b"}, "mine_short": "odd", "zebra": 3}
+    path.write_text(json.dumps(others))
+    names = register(arguments(tmp_path, dataset_name="mine"), with_held_out=True)
+    assert names[3:] == ["mine_heldout", "mine_heldout_short", "mine_heldout_long"]
+    info = json.loads(path.read_text())
+    assert list(info)[:3] == list(others) and info["théâtre"] == {"hf_hub_url": "a/b"} and info["zebra"] == 3
+    assert info["mine_short"]["file_name"] == "data/mine.jsonl"
+    assert info["mine_heldout"]["file_name"] == "data/mine_heldout.jsonl"
+    assert [file.name for file in tmp_path.iterdir()] == ["dataset_info.json"]
+
+
+def test_an_entry_that_is_there_leaves_the_file_as_it_is(tmp_path):
+    path = tmp_path / "dataset_info.json"
+    path.write_text(json.dumps(dataset_entries("mine", "data/mine.jsonl")))  # without our indentation
+    before = path.read_bytes()
+    register(arguments(tmp_path), with_held_out=False)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_broken_file_is_left_alone(tmp_path, text):
+    path = tmp_path / "dataset_info.json"
+    path.write_text(text)
+    with pytest.raises(ConstructError, match="repair it or name another file"):
+        register(arguments(tmp_path), with_held_out=False)
+    assert path.read_text() == text

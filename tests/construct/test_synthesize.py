@@ -1,12 +1,13 @@
 """Contexts: budgets, evidence, distractors and determinism, on a renderer that counts words."""
 
+import random
 from collections import Counter
 
 import pytest
 
 from solopo_llamafactory.construct.errors import Skip
 from solopo_llamafactory.construct.prompts import body, heading
-from solopo_llamafactory.construct.sources import MusiqueSource
+from solopo_llamafactory.construct.sources import Document, MusiqueSource
 from solopo_llamafactory.construct.synthesize import Synthesizer
 from solopo_llamafactory.construct.text import answer_words, has_answer, normalize
 
@@ -77,14 +78,49 @@ def test_same_seed_same_contexts_in_any_order_of_calls():
     assert forward[0] != Synthesizer(QUESTIONS, WordRenderer(), seed=4).contexts(QUESTIONS[0], SHORT, LONG)
 
 
-def test_evidence_is_spread_over_the_context():
+def test_evidence_is_spread_evenly_over_the_context():
+    """A chi-square test on ten parts of the context: 27.9 is its 99.9% bound at nine degrees of freedom."""
+    counts: Counter[int] = Counter()
+    for seed in range(4):
+        synthesizer = Synthesizer(QUESTIONS, WordRenderer(), seed=seed)
+        for question in QUESTIONS:
+            _, long = synthesizer.contexts(question, 0, LONG)
+            # Document k of n covers the n-th part from (k - 1) / n on; a random point in it is even over the whole.
+            rng = random.Random(f"{seed}|{question.id}")
+            counts.update(int(10 * (position - rng.random()) / long.documents) for position in long.positions)
+    expected = counts.total() / 10
+    assert counts.total() > 1500
+    assert sum((counts[part] - expected) ** 2 / expected for part in range(10)) < 27.9
+
+
+def test_the_order_of_evidence_is_drawn_for_each_question():
     synthesizer = Synthesizer(QUESTIONS, WordRenderer(), seed=3)
-    thirds: Counter[int] = Counter()
+    orders = Counter()
     for question in QUESTIONS:
-        _, long = synthesizer.contexts(question, 0, LONG)
-        thirds.update(3 * (position - 1) // long.documents for position in long.positions)
-    # About 480 positions; 4 standard deviations around a third.
-    assert all(abs(thirds[i] / thirds.total() - 1 / 3) < 0.09 for i in range(3))
+        if len(question.evidence) == 2:
+            _, long = synthesizer.contexts(question, 0, LONG)
+            orders[long.positions[0] < long.positions[1]] += 1
+    assert min(orders.values()) > 0.35 * orders.total()
+
+
+def test_answers_may_be_allowed_in_distractors(tmp_path):
+    leak = paragraph(4, "Leak", "The old-ESK road is long.")
+    questions, synthesizer = make(tmp_path, record(paragraphs=[*record()["paragraphs"], leak]))
+    assert "Leak" not in synthesizer.contexts(questions[0], 0, 900)[1].prompt
+    lenient = Synthesizer(questions, WordRenderer(), seed=1, allow_answer=True)
+    assert "Leak" in lenient.contexts(questions[0], 0, 900)[1].prompt
+
+
+def test_a_corpus_gives_further_distractors(tmp_path):
+    questions, _ = make(tmp_path, record())
+    synthesizer = Synthesizer(questions, WordRenderer(), seed=1, corpus=[Document("Far", "Far away lies a hill.")])
+    assert "Far\nFar away lies a hill." in synthesizer.contexts(questions[0], 0, 900)[1].prompt
+
+
+def test_too_few_distractors_for_a_long_context(tmp_path):
+    questions, synthesizer = make(tmp_path, record())
+    with pytest.raises(Skip, match="too few distractors"):
+        synthesizer.contexts(questions[0], 300, 900)
 
 
 def test_shortfall_duplicates_and_answers_in_distractors(tmp_path):

@@ -1,29 +1,43 @@
-"""Answers in texts: whole words for distractors, substrings for rejected answers."""
+"""Answers in documents: whole words."""
 
 import pytest
 
-from solopo_llamafactory.construct.text import answer_words, contains_substring, has_answer, normalize
+from solopo_llamafactory.construct.text import answer_words, has_answer, normalize
 
 
 @pytest.mark.parametrize(
-    ("text", "answer", "whole", "inside"),
+    ("text", "answer", "found"),
     [
-        ("Born in New York.", "new york", True, True),
-        ("The NEW-YORK paper", "New York", True, True),
-        ("Born in 21960 days", "1960", False, True),
-        ("In 1960, rain fell", "1960", True, True),
-        ("He lived in Orleans", "Lea", False, True),
-        ("A crown was found", "the Crown", True, False),
-        ("The Societe Generale", "Soci\u00e9t\u00e9 G\u00e9n\u00e9rale", True, True),
-        ("Made in the U.S. in May", "U.S.", True, True),
-        ("Nothing here", "gold", False, False),
+        ("Born in New York.", "new york", True),
+        ("The NEW-YORK paper", "New York", True),
+        ("Born in 21960 days", "1960", False),
+        ("In 1960, rain fell", "1960", True),
+        ("In 1,960 towns", "1960", True),
+        ("He lived in Orleans", "Lea", False),
+        ("A crown was found", "the Crown", True),
+        ("The Societe Generale", "Soci\u00e9t\u00e9 G\u00e9n\u00e9rale", True),
+        ("Made in the U.S. in May", "U.S.", True),
+        ("Nothing here", "gold", False),
     ],
 )
-def test_search(text, answer, whole, inside):
-    assert has_answer(f" {normalize(text)} ", answer_words([answer])) == whole
-    assert contains_substring(text, [answer]) == inside
+def test_search(text, answer, found):
+    assert has_answer(f" {normalize(text)} ", answer_words([answer])) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("  A  b_c-D ", "a b c d"),
+        ("1,234.50!", "1234.50"),
+        ("1,23 and 4,5678", "1 23 and 4 5678"),
+        ("v1.2. End", "v1.2 end"),
+        ("\u00c9t\u00e9", "ete"),
+        ("?!", ""),
+    ],
+)
+def test_normalize(text, normal):
+    assert normalize(text) == normal
 
 
 def test_an_answer_without_letters_is_no_word():
     assert answer_words(["?!", "the"]) == [" the "]
-    assert not contains_substring("some text", ["?!"])

@@ -1,11 +1,11 @@
-"""Reading MuSiQue's JSONL: questions, reasons to leave them out, and bad lines by number."""
+"""Reading MuSiQue's schema: questions, reasons to leave them out, and bad lines by number."""
 
 import pytest
 
 from solopo_llamafactory.construct.errors import ConstructError
-from solopo_llamafactory.construct.sources import Document, MusiqueSource, Question
+from solopo_llamafactory.construct.sources import SOURCES, Document, MusiqueSource, Question
 
-from .helpers import MUSIQUE, paragraph, record, write_lines
+from ..helpers import MUSIQUE, demo_questions, paragraph, record, write_lines
 
 
 def read(path) -> list[Question]:
@@ -18,6 +18,7 @@ def test_a_record(tmp_path):
     assert [doc.title for doc in question.evidence] == ["Dune Song", "Ada Marl"]
     assert question.distractors[1] == Document("Ivo Tarn", "Ivo Tarn was born in Orm.")
     assert [hop.question for hop in question.hops] == ["Dune Song: author?", "Where was Ada Marl born?"]
+    assert question.num_hops == 2
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,7 @@ def test_a_record(tmp_path):
         ({"question_decomposition": []}, "a hop without its paragraph"),
         ({"answer": " "}, "empty answer"),
         ({"answer": "?!"}, "empty answer"),
+        ({"question": " "}, "empty question"),
     ],
 )
 def test_unusable_records_keep_their_documents(tmp_path, changes, problem):
@@ -39,7 +41,20 @@ def test_unusable_records_keep_their_documents(tmp_path, changes, problem):
 def test_a_hop_without_support_and_a_repeated_id(tmp_path):
     steps = [dict(step, paragraph_support_idx=None) for step in record()["question_decomposition"]]
     path = write_lines(tmp_path / "in.jsonl", record(question_decomposition=steps), record())
-    assert [question.problem for question in read(path)] == ["a hop without its paragraph", "id seen before"]
+    questions = read(path)
+    assert [question.problem for question in questions] == ["a hop without its paragraph", "id seen before"]
+    assert questions[0].num_hops == 2 and not questions[0].hops
+
+
+def test_texts_are_stripped_and_empty_aliases_left_out(tmp_path):
+    changes = {
+        "id": " a ",
+        "question": " Where? \n",
+        "answer": " Esk",
+        "answer_aliases": [" Esk ", ".", "", "Old Esk"],
+    }
+    (question,) = read(write_lines(tmp_path / "in.jsonl", record(**changes)))
+    assert (question.id, question.text, question.answers) == ("a", "Where?", ("Esk", "Old Esk"))
 
 
 @pytest.mark.parametrize(
@@ -70,6 +85,7 @@ def test_bad_lines_are_named(tmp_path, line, words):
         ({"paragraphs": ["text"]}, "field 'paragraphs' is of another kind, a MuSiQue record has a list of objects"),
         ({"paragraphs": [paragraph(True, "A", "B")]}, "line 1, paragraphs[0]: field 'idx'"),
         ({"question": "lone \ud800"}, "field 'question' is of another kind, a MuSiQue record has valid Unicode"),
+        ({"answer_aliases": ["\udfff"]}, "field 'answer_aliases' is of another kind, a MuSiQue record has valid"),
     ],
 )
 def test_bad_fields_are_named(tmp_path, changes, words):
@@ -78,9 +94,15 @@ def test_bad_fields_are_named(tmp_path, changes, words):
     assert words in str(caught.value)
 
 
+def test_the_demo_corpus_is_usable():
+    questions = demo_questions()
+    assert {question.num_hops for question in questions} == {2, 3}
+    assert not any(question.problem for question in questions) and SOURCES["demo"].licence == "Apache-2.0"
+
+
 @pytest.mark.skipif(not MUSIQUE.exists(), reason="the MuSiQue sample is not here")
 def test_real_musique():
     questions = read(MUSIQUE)
     assert len(questions) == 100 and not any(question.problem for question in questions)
-    assert all(len(question.evidence) == len(question.hops) for question in questions)
+    assert all(len(question.evidence) == len(question.hops) == question.num_hops for question in questions)
     assert not any("#" in hop.question for question in questions for hop in question.hops)

@@ -6,10 +6,13 @@ They stand in for answers sampled from a model, so that training can be tried wi
 import random
 import re
 from collections.abc import Callable
+from functools import cached_property
 
-from .errors import Skip
-from .sources import Document, Hop, Question
-from .text import answer_words, contains_substring, has_answer, normalize
+from .arguments import BuildArguments
+from .sampling import Sample
+from .sources import SOURCES, Document, Hop, Question
+from .sub_em import mentions
+from .text import answer_words, has_answer, normalize
 
 
 OPENINGS = (
@@ -30,23 +33,39 @@ EVASIONS = (
 )
 
 
-def templated(question: Question, rng: random.Random) -> tuple[str, str, str]:
-    """Returns (chosen, rejected, kind of the rejected one), or raises `Skip` where no safe wrong answer exists."""
-    opening, step = rng.choice(OPENINGS), rng.choice(STEPS)
-    chosen = _join(opening, _work(question.hops, step), _final(question.answers[0]))
+class TemplatedSampler:
+    """A right and a wrong answer for each question, written from its decomposition."""
 
-    makers: dict[str, Callable[[], list[str]]] = {
-        "early stop": lambda: _early_stops(question, opening, step),
-        "wrong entity": lambda: _wrong_entities(question, opening, step, rng),
-        "evasive": lambda: _evasions(question, opening, step, rng),
-    }
-    kinds = list(makers)
-    rng.shuffle(kinds)
-    for kind in kinds:
-        for rejected in makers[kind]():
-            if not contains_substring(rejected, question.answers):
-                return chosen, rejected, kind
-    raise Skip("every wrong answer would contain the right one")
+    workers = 1
+
+    def __init__(self, args: BuildArguments) -> None:
+        self.args = args
+
+    @cached_property
+    def questions(self) -> dict[str, Question]:
+        return {question.id: question for question in SOURCES[self.args.source]().read(self.args.input)}
+
+    def __call__(self, row: dict) -> list[Sample]:
+        texts = right_and_wrong(self.questions[row["id"]], random.Random(f"{self.args.seed}|{row['id']}|templated"))
+        return [Sample(text, finish="stop", logp=None) for text in texts]
+
+
+def right_and_wrong(question: Question, rng: random.Random) -> list[str]:
+    """A right answer and a wrong one; the right one alone where every wrong one would contain the right answer."""
+    opening, step = rng.choice(OPENINGS), rng.choice(STEPS)
+    right = _join(opening, _work(question.hops, step), _final(question.answers[0]))
+
+    makers: list[Callable[[], list[str]]] = [
+        lambda: _early_stops(question, opening, step),
+        lambda: _wrong_entities(question, opening, step, rng),
+        lambda: _evasions(question, opening, step, rng),
+    ]
+    rng.shuffle(makers)
+    for make in makers:
+        for wrong in make():
+            if not mentions(wrong, question.answers):
+                return [right, wrong]
+    return [right]
 
 
 def _early_stops(question: Question, opening: str, step: str) -> list[str]:

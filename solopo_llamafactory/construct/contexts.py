@@ -1,0 +1,177 @@
+"""`solopo synthesize`: the short and the long context of each question, in `contexts.jsonl`."""
+
+import multiprocessing
+import os
+import random
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+
+from .arguments import BuildArguments
+from .corpus import read_corpus
+from .errors import ConstructError, Skip
+from .files import atomic_writer, read_json, write_json, write_line
+from .rendering import Renderer
+from .sources import SOURCES, Question
+from .synthesize import Context, Synthesizer
+
+
+# Arguments that change the contexts.
+SHAPING = ("source", "input", "corpus", "tokenizer", "template", "short_tokens", "long_tokens", "seed", "verify")
+SHAPING += ("allow_answer_in_distractors",)
+SYNTHESIS = "synthesis.json"
+MAX_WORKERS = 16
+BATCH = 32  # questions of a process at a time
+
+
+def synthesize(args: BuildArguments, renderer: Renderer) -> dict:
+    """Write `contexts.jsonl` and `synthesis.json`, complete or not at all, and return what the latter holds.
+
+    Raises:
+        ConstructError: when no context could be made.
+    """
+    from tqdm import tqdm
+
+    source = SOURCES[args.source]()
+    questions = list(source.read(args.input))
+    if not questions:
+        raise ConstructError(f"input '{args.input}' holds no records: give a file with one JSON object a line.")
+    print(f"Read {len(questions)} questions from {args.input}.", file=sys.stderr)
+    corpus = [] if args.corpus is None else read_corpus(args.corpus)
+    synthesizer = Synthesizer(
+        questions, renderer, args.seed, corpus, args.verify, allow_answer=args.allow_answer_in_distractors
+    )
+
+    # A cut to a part must not keep the file's head alone.
+    order = list(questions)
+    random.Random(f"{args.seed}|order").shuffle(order)
+    tasks = [(question, args.long_budgets[i % len(args.long_budgets)]) for i, question in enumerate(order)]
+    written, skipped, shortfalls = 0, Counter(), Counter()
+    with (
+        atomic_writer(args.contexts_path) as file,
+        tqdm(total=min(args.contexts_wanted, len(order)), desc="contexts", dynamic_ncols=True) as progress,
+    ):
+        make = _ContextMaker(synthesizer, args.short_tokens)
+        for (question, budget), made in zip(tasks, _map(make, tasks, workers_of(args))):
+            if isinstance(made, str):
+                skipped[made] += 1
+                continue
+            short, long = made
+            write_line(file, make_row(args, question, source, short, long, budget))
+            shortfalls.update({"short": short.shortfall, "long": long.shortfall})
+            progress.update()
+            written += 1
+            if written == args.contexts_wanted:
+                break
+        if not written:
+            raise ConstructError(f"no context could be made from '{args.input}': {reasons(skipped)}.")
+    summary = {
+        "arguments": shaping_arguments(args),
+        "questions": len(questions),
+        "written": written,
+        "skipped": dict(skipped.most_common()),
+        "shortfalls": {view: shortfalls[view] for view in ("short", "long")},
+    }
+    write_json(args.folder / SYNTHESIS, summary)
+    return summary
+
+
+def existing(args: BuildArguments) -> dict | None:
+    """What `synthesize` would return, where an earlier run has left the very same contexts."""
+    path = args.folder / SYNTHESIS
+    if not (path.is_file() and args.contexts_path.is_file()):
+        return None
+    summary = read_json(path, "synthesize")
+    return summary if summary.get("arguments") == shaping_arguments(args) else None
+
+
+def shaping_arguments(args: BuildArguments) -> dict:
+    """What the contexts depend on: arguments, and size and time of what is read from disk."""
+    shaping = {name: getattr(args, name) for name in SHAPING} | {"num_contexts": args.contexts_wanted}
+    for name in ("input", "corpus"):
+        path = getattr(args, name)
+        if path is not None and os.path.exists(path):
+            shaping[f"{name}_file"] = [os.path.getsize(path), os.stat(path).st_mtime_ns]
+    return shaping
+
+
+def make_row(args: BuildArguments, question: Question, source, short: Context, long: Context, budget: int) -> dict:
+    """A line of `contexts.jsonl`."""
+    return {
+        "id": question.id,
+        "question": question.text,
+        "answers": list(question.answers),
+        "hops": question.num_hops,
+        "short_prompt": short.prompt,
+        "long_prompt": long.prompt,
+        "evidence": [{"title": document.title, "text": document.text} for document in question.evidence],
+        "meta": {
+            "source": source.name,
+            "licence": source.licence,
+            "template": args.template,
+            "seed": args.seed,
+            "budgets": {"short": args.short_tokens, "long": budget},
+            "tokens": {"short": short.tokens, "long": long.tokens},
+            "documents": {"short": short.documents, "long": long.documents},
+            "evidence_positions": {"short": list(short.positions), "long": list(long.positions)},
+            "evidence_depths": {"short": short.depths, "long": long.depths},
+        },
+    }
+
+
+def reasons(skipped: Counter[str] | dict[str, int]) -> str:
+    """Counts by reason, the commonest first."""
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items(), key=lambda x: (-x[1], x[0])))
+
+
+def workers_of(args: BuildArguments) -> int:
+    """How many processes synthesize; one where processes cannot be forked."""
+    if "fork" not in multiprocessing.get_all_start_methods():
+        return 1
+    return args.preprocessing_num_workers or min(MAX_WORKERS, os.cpu_count() or 1)
+
+
+class _ContextMaker:
+    """The two contexts of a question, or the reason why there are none."""
+
+    def __init__(self, synthesizer: Synthesizer, short_tokens: int) -> None:
+        self.synthesizer = synthesizer
+        self.short_tokens = short_tokens
+
+    def __call__(self, task: tuple[Question, int]) -> tuple[Context, Context] | str:
+        question, long_tokens = task
+        try:
+            if question.problem is not None:
+                raise Skip(question.problem)
+            return self.synthesizer.contexts(question, self.short_tokens, long_tokens)
+        except Skip as skip:
+            return str(skip)
+
+
+_make: Callable | None = None  # in a forked process: what it inherited
+_tasks: Sequence = ()
+
+
+def _map(make: Callable, tasks: Sequence, workers: int) -> Iterator:
+    """`map`, spread over forked processes that share the pool of documents; in order, and not far ahead of the reader."""
+    if workers == 1 or len(tasks) <= BATCH:
+        yield from map(make, tasks)
+        return
+    global _make, _tasks
+    _make, _tasks = make, tasks
+    try:
+        with multiprocessing.get_context("fork").Pool(workers, _quiet_tokenizers) as processes:
+            indices = iter(range(len(tasks)))
+            while batch := list(islice(indices, 4 * BATCH * workers)):
+                yield from processes.map(_make_one, batch, chunksize=BATCH)
+    finally:
+        _make, _tasks = None, ()
+
+
+def _quiet_tokenizers() -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one thread a process, and no warning about the fork
+
+
+def _make_one(index: int):
+    return _make(_tasks[index])

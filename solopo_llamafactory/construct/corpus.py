@@ -1,0 +1,18 @@
+"""Further documents to draw distractors from."""
+
+from .errors import ConstructError
+from .sources.generic import read_document
+from .sources.questions import Document
+from .sources.records import Record, read_file
+
+
+def read_corpus(path: str) -> list[Document]:
+    """Reads a JSONL file of {"title", "text"}; the title may be left out.
+
+    Raises:
+        ConstructError: for a file that cannot be read or is empty, or a row of another schema.
+    """
+    documents = [read_document(Record(row, where, "corpus")) for where, row in read_file(path)]
+    if not documents:
+        raise ConstructError(f"corpus '{path}' holds no documents: write one object with `title` and `text` a line.")
+    return documents

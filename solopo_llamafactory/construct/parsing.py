@@ -1,0 +1,135 @@
+"""A YAML file and `key=value` overrides as a checked dataclass; its help text."""
+
+import dataclasses
+import difflib
+import os
+import textwrap
+import types
+from dataclasses import Field
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from .errors import ConstructError
+
+
+T = TypeVar("T")
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", dict: "a mapping"}
+
+
+def parse(cls: type[T], argv: list[str]) -> T:
+    """Reads `[CONFIG.yaml] [key=value ...]`; an override beats the file.
+
+    Raises:
+        ConstructError: for what cannot be read, an unknown key, or a value of a wrong type.
+    """
+    values: dict = {}
+    argv = list(argv)
+    if argv and argv[0].endswith((".yaml", ".yml")):
+        values = _read_yaml(argv.pop(0))
+    values.update(_read_overrides(argv))
+    keys = [item.name for item in dataclasses.fields(cls)]
+    for key in values:
+        if key not in keys:
+            close = difflib.get_close_matches(str(key), keys, n=1)
+            hint = f"did you mean `{close[0]}`?" if close else f"the keys are {', '.join(keys)}."
+            raise ConstructError(f"`{key}` is not a key of solopo build: {hint}")
+    return cls(**values)
+
+
+def checked(item: Field, value: Any) -> Any:
+    """Returns the value in one of the field's types, or refuses it. YAML checks no types."""
+    choices = _choices(item)
+    if choices:
+        if value not in choices:
+            raise ConstructError(f"{item.name} is {value!r}: write {', '.join(choices[:-1])} or {choices[-1]}.")
+        return value
+    kinds = _kinds(item)
+    if value is None and types.NoneType in kinds:
+        return None
+    for kind in kinds:
+        converted = _convert(value, kind)
+        if converted is not None:
+            return converted
+    wanted = " or ".join(_kind_name(kind) for kind in kinds if kind is not types.NoneType)
+    example = f", such as {item.default}" if isinstance(item.default, (int, float)) and list[int] not in kinds else ""
+    raise ConstructError(f"{item.name} is {value!r}: write {wanted}{example}.")
+
+
+def help_text(cls: type, usage: str) -> str:
+    """The fields with their types, defaults and help, for `--help`."""
+    lines = [f"usage: {usage}", "", "Keys of the YAML file and of overrides:"]
+    for item in dataclasses.fields(cls):
+        names = [kind.__name__ for kind in _kinds(item) if isinstance(kind, type) and kind is not types.NoneType]
+        names += ["list of int"] if list[int] in _kinds(item) else []
+        kind = "|".join(_choices(item) or dict.fromkeys(names))
+        value = item.default if item.default is not dataclasses.MISSING else item.default_factory()
+        default = "" if value is None else f", default {_as_yaml(value)}"
+        lines.append(f"  {item.name} ({kind}{default})")
+        lines += textwrap.wrap(item.metadata["help"], 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join(lines)
+
+
+def _choices(item: Field) -> tuple[str, ...]:
+    return get_args(item.type) if get_origin(item.type) is Literal else ()
+
+
+def _kinds(item: Field) -> tuple:
+    return get_args(item.type) if isinstance(item.type, types.UnionType) else (item.type,)
+
+
+def _kind_name(kind: Any) -> str:
+    return KINDS.get(kind, "a list of whole numbers, such as [4000, 8000, 16000]")
+
+
+def _as_yaml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    """The value as that type; None where it is of another."""
+    if isinstance(value, bool) or kind is bool:
+        return value if isinstance(value, bool) and kind is bool else None
+    if kind is int and isinstance(value, str) and value.strip().lstrip("-").isdecimal():
+        return int(value)
+    if kind is float and isinstance(value, (int, float, str)):
+        try:
+            return float(value)
+        except ValueError:
+            return None
+    if kind is str:
+        return value if isinstance(value, str) and value.strip() else None
+    if kind == list[int]:
+        numbers = isinstance(value, list) and value and all(type(each) is int for each in value)
+        return value if numbers else None
+    return value if isinstance(kind, type) and isinstance(value, kind) else None
+
+
+def _read_yaml(path: str) -> dict:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    if not os.path.isfile(path):
+        raise ConstructError(f"'{path}' is not a file: give the path of a YAML file, such as recipes/data/demo.yaml.")
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (OmegaConfBaseException, YAMLError, OSError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConstructError(f"'{path}' cannot be read as YAML ({reason}): write one `key: value` a line.") from None
+    if not isinstance(values, dict):
+        raise ConstructError(f"'{path}' holds no keys: write one `key: value` a line.")
+    return values
+
+
+def _read_overrides(argv: list[str]) -> dict:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    for text in argv:
+        if "=" not in text or text.startswith(("-", "=")):
+            raise ConstructError(f"'{text}' is not understood: write [CONFIG.yaml] first, then key=value overrides.")
+    try:
+        return OmegaConf.to_container(OmegaConf.from_cli(argv), resolve=True)
+    except (OmegaConfBaseException, YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConstructError(f"'{' '.join(argv)}' cannot be read ({reason}): write overrides as key=value.") from None

@@ -1,0 +1,220 @@
+"""`solopo select`: a right and a wrong answer for each question, and the split into training and held-out pairs."""
+
+import json
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from .arguments import BuildArguments
+from .errors import ConstructError
+from .files import atomic_writer, read_rows, write_json, write_line
+from .rendering import Renderer
+from .sampling import Sample
+from .sub_em import sub_em
+from .text import normalize
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is chosen and rejected for one question, by the judgement of sub-EM."""
+
+    chosen: str
+    rejected: str
+
+
+@dataclass
+class Judged:
+    """One question's samples: the usable right and wrong ones, and all counts."""
+
+    right: list[Sample]
+    wrong: list[Sample]
+    num_right: int
+    num_samples: int
+    cut_off: int
+
+    @property
+    def problem(self) -> str | None:
+        """Why no pair can be made."""
+        if not self.right:
+            return "no correct sample"
+        return None if self.wrong else "no incorrect sample"
+
+
+def judge(samples: Sequence[Sample], answers: Sequence[str]) -> Judged:
+    """Sort samples by sub-EM. Those cut off, empty or seen before enter no pair."""
+    right, wrong, seen, num_right = [], [], set(), 0
+    for sample in samples:
+        is_right = sub_em(sample.text, answers)
+        num_right += is_right
+        text = sample.text.strip()
+        if sample.finish == "stop" and text and text not in seen:
+            seen.add(text)
+            (right if is_right else wrong).append(sample)
+    cut_off = sum(sample.finish != "stop" for sample in samples)
+    return Judged(right, wrong, num_right, len(samples), cut_off)
+
+
+def makes_a_pair(row: dict, samples: Sequence[Sample]) -> bool:
+    """Whether a row of contexts.jsonl with these samples gives a pair."""
+    return judge(samples, row["answers"]).problem is None
+
+
+def pick(samples: Sequence[Sample], policy: str, rng: random.Random) -> str:
+    """One of the samples' texts.
+
+    Raises:
+        ConstructError: for `likeliest` where a sample has no log-prob.
+    """
+    if policy == "random":
+        return rng.choice(samples).text
+    if policy == "shortest":
+        return min(samples, key=lambda sample: (len(sample.text), sample.text)).text
+    if any(sample.logp is None for sample in samples):
+        raise ConstructError(
+            "policy is likeliest and the samples have no log-probabilities: write random or shortest, or delete "
+            "samples.jsonl and sample with this policy through a server that gives them."
+        )
+    return max(samples, key=lambda sample: (sample.logp, sample.text)).text
+
+
+def select(args: BuildArguments, renderer: Renderer | None = None) -> dict:
+    """Write the training and the held-out pairs and `selection.json`, and return what the latter holds.
+
+    Raises:
+        ConstructError: when no question has both a right and a wrong sample.
+    """
+    questions = {
+        row["id"]: {"answers": row["answers"], "hops": row["hops"], "evidence": evidence_keys(row)}
+        for row in read_rows(args.contexts_path, "synthesize")
+    }
+    pairs, counts = _make_pairs(args, questions)
+    usable = [id for id in questions if id in pairs][: args.num_examples + args.num_held_out]
+    if not usable:
+        reasons = sum((Counter(hops) for hops in counts["hops"].values()), Counter())
+        raise ConstructError(
+            f"no pair could be made from '{args.samples_path}' ({dict(reasons)}): sample with a model that answers some "
+            "of the questions, or raise n."
+        )
+    evidence = {id: questions[id]["evidence"] for id in usable}
+    held_out = set(choose_held_out(evidence, args.num_held_out, random.Random(f"{args.seed}|held out")))
+    train = [id for id in usable if id not in held_out][: args.num_examples]
+    in_training = set().union(*(evidence[id] for id in train))
+    counts |= {
+        "train": len(train),
+        "held_out": len(held_out),
+        "sharing_evidence": sum(not evidence[id].isdisjoint(in_training) for id in held_out),
+    }
+    _write_pairs(args, pairs, set(train), held_out, renderer or Renderer(args.tokenizer, args.template))
+    write_json(args.folder / "selection.json", counts)
+    return counts
+
+
+def evidence_keys(row: dict) -> set[str]:
+    """The evidence paragraphs, told apart as distractors are."""
+    return {normalize(document["text"]) for document in row["evidence"]}
+
+
+def choose_held_out(evidence: dict[str, set[str]], count: int, rng: random.Random) -> list[str]:
+    """Pick questions that share no evidence with the others, as far as there are such.
+
+    Questions that share evidence, directly or through others, go together: whole groups first, the smallest first, then
+    single questions of the groups that do not fit.
+    """
+    groups = list(_groups_sharing_evidence(evidence))
+    rng.shuffle(groups)
+    picked, rest = [], []
+    for group in sorted(groups, key=len):
+        whole = len(picked) + len(group) <= count and len(picked) + len(group) < len(evidence)
+        (picked if whole else rest).extend(group)
+    # At least one question is left for training.
+    missing = min(count, len(evidence) - 1) - len(picked)
+    return picked + rest[: max(0, missing)]
+
+
+def _groups_sharing_evidence(evidence: dict[str, set[str]]) -> Iterable[list[str]]:
+    """Connected components of the questions, by shared paragraphs."""
+    owners: dict[str, list[str]] = defaultdict(list)
+    for id, keys in evidence.items():
+        for key in keys:
+            owners[key].append(id)
+    seen: set[str] = set()
+    for start in evidence:
+        if start in seen:
+            continue
+        seen.add(start)
+        group = [start]
+        for id in group:  # grows while it is read
+            for neighbour in (other for key in sorted(evidence[id]) for other in owners[key]):
+                if neighbour not in seen:
+                    seen.add(neighbour)
+                    group.append(neighbour)
+        yield group
+
+
+def _make_pairs(args: BuildArguments, questions: dict[str, dict]) -> tuple[dict[str, Pair], dict]:
+    """A pair for each question that has one, and the counts of `selection.json`."""
+    pairs: dict[str, Pair] = {}
+    by_hops: dict[str, Counter[str]] = defaultdict(Counter)
+    right, total, cut_off = Counter(), Counter(), 0
+    for row in read_rows(args.samples_path, "sample"):
+        question = questions.get(row["id"])
+        if question is None:  # of an earlier synthesis
+            continue
+        judged = judge([Sample(**sample) for sample in row["samples"]], question["answers"])
+        hops = str(question["hops"])
+        by_hops[hops].update({"questions": 1, judged.problem or "kept": 1})
+        right[hops] += judged.num_right
+        total[hops] += judged.num_samples
+        cut_off += judged.cut_off
+        if judged.problem is None:
+            rng = random.Random(f"{args.seed}|{row['id']}|select")
+            chosen, rejected = (pick(samples, args.policy, rng) for samples in (judged.right, judged.wrong))
+            pairs[row["id"]] = Pair(chosen, rejected)
+    counts = {
+        "hops": {hops: dict(sorted(by_hops[hops].items())) for hops in sorted(by_hops)},
+        "sub_em": {hops: round(right[hops] / total[hops], 4) for hops in sorted(total) if total[hops]},
+        "samples": total.total(),
+        "cut_off": cut_off,
+    }
+    return pairs, counts
+
+
+def _write_pairs(
+    args: BuildArguments, pairs: dict[str, Pair], train: set[str], held_out: set[str], renderer: Renderer
+) -> None:
+    """Write both files in the order of the contexts."""
+    ids = [id for id in pairs if id in train or id in held_out]
+    lengths = renderer.piece_lengths([text for id in ids for text in (pairs[id].chosen, pairs[id].rejected)])
+    answer_tokens = {id: lengths[2 * i : 2 * i + 2] for i, id in enumerate(ids)}
+    with atomic_writer(args.output) as train_file, atomic_writer(args.held_out_path) as held_out_file:
+        for row in read_rows(args.contexts_path, "synthesize"):
+            if row["id"] not in answer_tokens:
+                continue
+            pair = pairs[row["id"]]
+            example = {
+                "id": row["id"],
+                "short_prompt": row["short_prompt"],
+                "long_prompt": row["long_prompt"],
+                "chosen": pair.chosen,
+                "rejected": pair.rejected,
+                "meta": json.dumps(make_meta(args, row, answer_tokens[row["id"]]), ensure_ascii=False),
+            }
+            write_line(train_file if row["id"] in train else held_out_file, example)
+    if not held_out:
+        args.held_out_path.unlink()
+
+
+def make_meta(args: BuildArguments, row: dict, answer_tokens: Sequence[int]) -> dict:
+    """What a reader of the pairs may want to know about an example."""
+    return {
+        "question": row["question"],
+        "answers": row["answers"],
+        "hops": row["hops"],
+        "evidence": [document["title"] for document in row["evidence"]],
+        **row["meta"],
+        "infer_backend": args.infer_backend,
+        "model": None if args.infer_backend == "templated" else args.model_name_or_path,
+        "policy": args.policy,
+        "answer_tokens": dict(zip(("chosen", "rejected"), answer_tokens)),
+    }

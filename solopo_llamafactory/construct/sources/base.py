@@ -1,0 +1,35 @@
+"""What all sources share."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from .questions import Question
+from .records import Record, read_records
+
+
+class Source:
+    """A data set's schema. `schema` is its name in messages."""
+
+    name: str
+    licence: str
+    schema: str
+
+    def read(self, path: str) -> Iterator[Question]:
+        """Yields one question a record of a file or of a data set (see `read_records`).
+
+        Raises:
+            ConstructError: for an input that cannot be read, or a record of another schema.
+        """
+        seen: set[str] = set()
+        for where, data in read_records(path):
+            question = self.parse(Record(data, where, self.schema))
+            if question.id in seen:
+                question = replace(question, problem="id seen before")
+            elif not question.text and question.problem is None:
+                question = replace(question, problem="empty question")
+            seen.add(question.id)
+            yield question
+
+    def parse(self, record: Record) -> Question:
+        """Turns one record into a `Question`."""
+        raise NotImplementedError

@@ -1,0 +1,164 @@
+"""Selection: pairs by sub-EM, their policies, and a held-out part that shares no evidence."""
+
+import json
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from solopo_llamafactory.construct.arguments import BuildArguments
+from solopo_llamafactory.construct.errors import ConstructError
+from solopo_llamafactory.construct.sampling import Sample
+from solopo_llamafactory.construct.select import choose_held_out, judge, makes_a_pair, pick, select
+
+from .helpers import CORPUS, WordRenderer, write_lines
+
+
+def make_sample(text: str, finish: str = "stop", logp: float | None = None) -> Sample:
+    return Sample(text, finish, logp)
+
+
+def context(id: str, hops: int = 2, evidence: str | None = None) -> dict:
+    return {
+        "id": id,
+        "question": f"Who is {id}?",
+        "answers": ["Ada", "Ms Ada"],
+        "hops": hops,
+        "short_prompt": f"short {id}",
+        "long_prompt": f"long {id}",
+        "evidence": [{"title": "T", "text": evidence or f"evidence of {id}"}],
+        "meta": {"source": "musique", "licence": "CC BY 4.0"},
+    }
+
+
+def line(id: str, *texts: str) -> dict:
+    return {"id": id, "settings": "x", "samples": [{"text": t, "finish": "stop", "logp": None} for t in texts]}
+
+
+@pytest.fixture
+def args(tmp_path):
+    def make(**changes) -> BuildArguments:
+        files = {"input": str(CORPUS), "output": str(tmp_path / "out.jsonl"), "tokenizer": "x", "template": "qwen"}
+        return BuildArguments(**{**files, "num_examples": 10, **changes})
+
+    return make
+
+
+def write(args: BuildArguments, contexts: list[dict], samples: list[dict]) -> None:
+    args.folder.mkdir(exist_ok=True)
+    write_lines(args.contexts_path, *contexts)
+    write_lines(args.samples_path, *samples)
+
+
+def read(path) -> list[dict]:
+    return [json.loads(text) for text in path.read_text().splitlines()]
+
+
+def test_samples_are_sorted_by_sub_em():
+    samples = [
+        make_sample("The answer is Ada."),
+        make_sample("  The answer is Ada. "),  # the same again
+        make_sample("Ada wrote it. The answer is Ivo."),
+        make_sample("The answer is ADA", finish="length"),
+        make_sample(" "),
+    ]
+    judged = judge(samples, ["Ada"])
+    assert (judged.right, judged.wrong) == ([samples[0]], [samples[2]])
+    assert (judged.num_right, judged.num_samples, judged.cut_off, judged.problem) == (3, 5, 1, None)
+    assert judge(samples[:2], ["Ada"]).problem == "no incorrect sample"
+    assert judge(samples[2:], ["Ada"]).problem == "no correct sample"
+    assert makes_a_pair({"answers": ["Ada"]}, samples) and not makes_a_pair({"answers": ["Bo"]}, samples)
+
+
+def test_policies():
+    samples = [make_sample("long text", logp=-2.0), make_sample("text", logp=-3.0), make_sample("a text", logp=-0.5)]
+    assert pick(samples, "shortest", random.Random(0)) == "text"
+    assert pick(samples, "likeliest", random.Random(0)) == "a text"
+    assert {pick(samples, "random", random.Random(seed)) for seed in range(30)} == {each.text for each in samples}
+    with pytest.raises(ConstructError, match="have no log-probabilities"):
+        pick([*samples, make_sample("x")], "likeliest", random.Random(0))
+
+
+def test_pairs_and_counts_by_hand(args):
+    contexts = [context("b"), context("a", hops=3), context("c"), context("d"), context("e")]
+    samples = [
+        line("a", "It is Ada", "It is Bo"),
+        line("b", "The answer is Cy", "The answer is Ada"),
+        line("c", "It is Bo"),
+        line("d", "It is Ada"),
+        line("gone", "It is Ada", "It is Bo"),  # of an earlier synthesis
+    ]
+    write(args(), contexts, samples)
+    counts = select(args(), WordRenderer())
+    b, a = read(args().folder.parent / "out.jsonl")
+    assert (b["id"], b["chosen"], b["rejected"]) == ("b", "The answer is Ada", "The answer is Cy")
+    assert (a["id"], a["short_prompt"], a["long_prompt"]) == ("a", "short a", "long a")
+    meta = json.loads(b["meta"])
+    assert meta["answer_tokens"] == {"chosen": 4, "rejected": 4} and meta["licence"] == "CC BY 4.0"
+    assert meta["evidence"] == ["T"] and meta["answers"] == ["Ada", "Ms Ada"]
+    assert counts["hops"] == {
+        "2": {"kept": 1, "no correct sample": 1, "no incorrect sample": 1, "questions": 3},
+        "3": {"kept": 1, "questions": 1},
+    }
+    assert counts["sub_em"] == {"2": 0.5, "3": 0.5} and counts["samples"] == 6
+    assert (counts["train"], counts["held_out"]) == (2, 0) and not args().held_out_path.exists()
+    assert json.loads((args().folder / "selection.json").read_text()) == counts
+
+
+def test_num_examples_and_the_held_out_part(args):
+    contexts = [context(f"q{i}") for i in range(9)]
+    write(args(), contexts, [line(row["id"], "It is Ada", "It is Bo") for row in contexts])
+    chosen = args(num_examples=4, num_held_out=3)
+    counts = select(chosen, WordRenderer())
+    train, held_out = (
+        {row["id"] for row in read(path)} for path in (args().folder.parent / "out.jsonl", chosen.held_out_path)
+    )
+    assert len(train) == counts["train"] == 4 and len(held_out) == counts["held_out"] == 3
+    assert not train & held_out and train | held_out == {f"q{i}" for i in range(7)} and not counts["sharing_evidence"]
+    before = chosen.held_out_path.read_bytes()
+    select(chosen, WordRenderer())
+    assert chosen.held_out_path.read_bytes() == before
+    select(args(num_examples=4, num_held_out=3, seed=1), WordRenderer())
+    assert chosen.held_out_path.read_bytes() != before
+    select(args(num_examples=4), WordRenderer())
+    assert not chosen.held_out_path.exists()  # not one from before
+
+
+def test_shared_evidence_is_counted_where_it_cannot_be_avoided(args):
+    contexts = [context(f"q{i}", evidence="THE same") for i in range(4)]
+    write(args(), contexts, [line(row["id"], "It is Ada", "It is Bo") for row in contexts])
+    counts = select(args(num_held_out=2), WordRenderer())
+    assert (counts["train"], counts["held_out"], counts["sharing_evidence"]) == (2, 2, 2)
+
+
+@given(
+    evidence=st.dictionaries(
+        st.text("abcdef", min_size=1, max_size=3), st.sets(st.integers(0, 12), min_size=1), min_size=1
+    ),
+    count=st.integers(0, 8),
+    seed=st.integers(0, 5),
+)
+def test_held_out_questions_are_as_many_as_asked_and_apart_where_possible(evidence, count, seed):
+    keys = {id: {str(key) for key in values} for id, values in evidence.items()}
+    picked = choose_held_out(keys, count, random.Random(seed))
+    assert len(picked) == len(set(picked)) == min(count, len(keys) - 1) and set(picked) <= set(keys)
+    alone = [id for id in keys if all(keys[id].isdisjoint(keys[other]) for other in keys if other != id)]
+    if count <= len(alone) < len(keys):
+        assert set(picked) <= set(alone)
+
+
+def test_no_pair_at_all(args):
+    write(args(), [context("a")], [line("a", "It is Bo")])
+    with pytest.raises(ConstructError, match="no pair could be made from .*no correct sample"):
+        select(args(), WordRenderer())
+    assert not (args().folder.parent / "out.jsonl").exists()
+
+
+def test_a_missing_step_is_named(args):
+    with pytest.raises(ConstructError, match="contexts.jsonl' is missing: run `solopo synthesize`"):
+        select(args(), WordRenderer())
+    write(args(), [context("a")], [])
+    args().samples_path.unlink()
+    with pytest.raises(ConstructError, match="samples.jsonl' is missing: run `solopo sample`"):
+        select(args(), WordRenderer())
