@@ -194,7 +194,7 @@ class BuildArguments:
             if getattr(self, key) is not None and getattr(self, key) < 1:
                 raise ConstructError(f"{key} is {getattr(self, key)}: write 1 or more, or leave it out.")
         for key in ("num_held_out", "max_retries", "temperature"):
-            if getattr(self, key) < 0:
+            if not 0 <= getattr(self, key) < float("inf"):
                 raise ConstructError(f"{key} is {getattr(self, key)}: write 0 or more.")
         if not 0 < self.top_p <= 1:
             raise ConstructError(f"top_p is {self.top_p}: write a number above 0 and up to 1.")
@@ -210,10 +210,13 @@ class BuildArguments:
             raise ConstructError(f"input '{self.input}' is not a file: run from the repository root or give its path.")
         if self.corpus is not None and not os.path.isfile(self.corpus):
             raise ConstructError(f"corpus '{self.corpus}' is not a file: give its path.")
+        if os.path.isdir(self.dataset_info):
+            raise ConstructError(f"dataset_info '{self.dataset_info}' is a folder: write the name of its JSON file.")
         for key in ("input", "corpus"):
             path = getattr(self, key)
-            if path and os.path.exists(path) and os.path.exists(self.output) and os.path.samefile(path, self.output):
-                raise ConstructError(f"{key} and output are the same file '{path}': write another output.")
+            for written in (self.output, self.held_out_path):
+                if path and os.path.exists(path) and os.path.exists(written) and os.path.samefile(path, written):
+                    raise ConstructError(f"{key} and output are the same file '{path}': write another output.")
 
     def _check_sampling(self) -> None:
         if (self.infer_backend == "openai") != (self.base_url is not None):

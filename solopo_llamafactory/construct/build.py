@@ -4,15 +4,17 @@ import sys
 
 from .arguments import BuildArguments
 from .contexts import existing, reasons, synthesize
-from .registration import register
+from .registration import refuse_taken_names, register
 from .rendering import Renderer
 from .report import write_report
-from .sampling import sample
+from .sampling import Sampler, sample
 from .select import makes_a_pair, select
 
 
 def run_build(args: BuildArguments) -> None:
     """All steps; what an interrupted run has finished is kept."""
+    refuse_taken_names(args)
+    sampler = make_sampler(args)  # what is missing for it shows now
     renderer = None
     summary = existing(args)
     if summary is None:
@@ -21,7 +23,7 @@ def run_build(args: BuildArguments) -> None:
     else:
         print(f"{args.contexts_path} is there already, made with the same arguments.", file=sys.stderr)
     say_contexts(args, summary)
-    run_sample(args)
+    run_sample(args, sampler)
     run_select(args, renderer)
     run_report(args)
 
@@ -31,18 +33,16 @@ def run_synthesize(args: BuildArguments) -> None:
     say_contexts(args, synthesize(args, Renderer(args.tokenizer, args.template)))
 
 
-def run_sample(args: BuildArguments) -> None:
+def run_sample(args: BuildArguments, sampler: Sampler | None = None) -> None:
     """Samples alone; goes on where an earlier run has stopped."""
-    counts = sample(args, make_sampler(args), makes_a_pair, wanted=args.num_examples + args.num_held_out)
+    counts = sample(args, sampler or make_sampler(args), makes_a_pair, wanted=args.num_examples + args.num_held_out)
     print(
         f"Samples of {counts.finished} of {counts.questions} questions in {args.samples_path}, {counts.usable} of them with "
         "a right and a wrong answer."
     )
-    if counts.failed:
-        print(f"{counts.failed} questions got no answer: the same command asks them again.")
 
 
-def make_sampler(args: BuildArguments):
+def make_sampler(args: BuildArguments) -> Sampler:
     """What writes answers. Imports are here, so that a server needs no engine and an engine no client."""
     if args.infer_backend == "templated":
         from .templated import TemplatedSampler
@@ -62,13 +62,19 @@ def run_select(args: BuildArguments, renderer: Renderer | None = None) -> None:
     counts = select(args, renderer)
     print(f"Wrote {counts['train']} pairs to {args.output}.")
     if counts["train"] < args.num_examples:
-        print(f"Fewer than num_examples ({args.num_examples}): no more questions have a right and a wrong answer.")
+        print(
+            f"Fewer than num_examples ({args.num_examples}): raise num_contexts, n or max_new_tokens, or give more "
+            "questions."
+        )
     for hops, by_reason in counts["hops"].items():
+        problems = {reason: count for reason, count in by_reason.items() if reason != "questions"}
         rate = counts["sub_em"].get(hops, 0)
-        print(f"{hops} hops: {reasons(by_reason)}; {rate:.0%} of the answers are right.")
+        print(
+            f"{by_reason['questions']} questions of {hops} hops: {reasons(problems)}; {rate:.0%} of the answers are right."
+        )
     if counts["held_out"]:
-        shared = f", {counts['sharing_evidence']} of them share evidence with training pairs"
-        print(f"Wrote {counts['held_out']} held-out pairs to {args.held_out_path}{shared}.")
+        shared = f"{counts['sharing_evidence']} of them with evidence that is evidence of a training pair, too"
+        print(f"Wrote {counts['held_out']} held-out pairs to {args.held_out_path}, {shared}.")
     names = register(args, counts["held_out"] > 0)
     print(f"Registered in {args.dataset_info}: {', '.join(names)}. Train with `dataset: {names[0]}`.")
 
@@ -85,7 +91,10 @@ def say_contexts(args: BuildArguments, summary: dict) -> None:
     print(f"Skipped: {reasons(summary['skipped']) or 'none'}.")
     for view, count in summary["shortfalls"].items():
         if count:
-            print(f"{count} {view} contexts stay below {view}_tokens: the input has no more documents for them.")
+            print(
+                f"{count} {view} contexts stay well below {view}_tokens: the input has no more documents that fit (give a "
+                "corpus, or split long documents)."
+            )
 
 
 STEPS = {

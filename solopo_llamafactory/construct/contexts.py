@@ -3,9 +3,12 @@
 import multiprocessing
 import os
 import random
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 
 from .arguments import BuildArguments
@@ -59,7 +62,7 @@ def synthesize(args: BuildArguments, renderer: Renderer) -> dict:
                 continue
             short, long = made
             write_line(file, make_row(args, question, source, short, long, budget))
-            shortfalls.update({"short": short.shortfall, "long": long.shortfall})
+            shortfalls.update({"short": int(short.shortfall), "long": int(long.shortfall)})
             progress.update()
             written += 1
             if written == args.contexts_wanted:
@@ -89,8 +92,8 @@ def existing(args: BuildArguments) -> dict | None:
 def shaping_arguments(args: BuildArguments) -> dict:
     """What the contexts depend on: arguments, and size and time of what is read from disk."""
     shaping = {name: getattr(args, name) for name in SHAPING} | {"num_contexts": args.contexts_wanted}
-    for name in ("input", "corpus"):
-        path = getattr(args, name)
+    paths = {"input": args.input, "corpus": args.corpus, "tokenizer": os.path.join(args.tokenizer, "tokenizer.json")}
+    for name, path in paths.items():
         if path is not None and os.path.exists(path):
             shaping[f"{name}_file"] = [os.path.getsize(path), os.stat(path).st_mtime_ns]
     return shaping
@@ -126,9 +129,7 @@ def reasons(skipped: Counter[str] | dict[str, int]) -> str:
 
 
 def workers_of(args: BuildArguments) -> int:
-    """How many processes synthesize; one where processes cannot be forked."""
-    if "fork" not in multiprocessing.get_all_start_methods():
-        return 1
+    """How many processes synthesize."""
     return args.preprocessing_num_workers or min(MAX_WORKERS, os.cpu_count() or 1)
 
 
@@ -161,15 +162,21 @@ def _map(make: Callable, tasks: Sequence, workers: int) -> Iterator:
     global _make, _tasks
     _make, _tasks = make, tasks
     try:
-        with multiprocessing.get_context("fork").Pool(workers, _quiet_tokenizers) as processes:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _prepare_process) as processes:
             indices = iter(range(len(tasks)))
             while batch := list(islice(indices, 4 * BATCH * workers)):
                 yield from processes.map(_make_one, batch, chunksize=BATCH)
+    except BrokenProcessPool:
+        raise ConstructError(
+            "a process that makes contexts was killed, perhaps for lack of memory: write fewer "
+            f"preprocessing_num_workers ({workers} now)."
+        ) from None
     finally:
         _make, _tasks = None, ()
 
 
-def _quiet_tokenizers() -> None:
+def _prepare_process() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one thread a process, and no warning about the fork
 
 

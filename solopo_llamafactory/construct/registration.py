@@ -13,22 +13,41 @@ def register(args: BuildArguments, with_held_out: bool) -> list[str]:
     """Write or update the entries, all others untouched, and return their names.
 
     Raises:
-        ConstructError: when the file is there and is not a JSON object.
+        ConstructError: when the file is there and is not a JSON object, or has such a name for another file.
     """
     path = Path(args.dataset_info)
-    info = _read(path)
-    files = {args.dataset_name: Path(args.output)}
-    if with_held_out:
-        files[f"{args.dataset_name}_heldout"] = args.held_out_path
-    entries = {}
-    for name, file in files.items():
-        relative = os.path.relpath(file, path.parent or ".").replace(os.sep, "/")
-        entries |= dataset_entries(name, relative)
-    if info != info | entries:
+    info = refuse_taken_names(args)
+    train, held_out = (_entries_of(args, *each) for each in _files(args))
+    entries = train | held_out if with_held_out else train
+    # Entries of held-out pairs that are no more would lead nowhere.
+    stale = set() if with_held_out else {name for name, entry in held_out.items() if info.get(name) == entry}
+    new = {name: entry for name, entry in info.items() if name not in stale} | entries
+    if new != info:
         with atomic_writer(path) as file:
-            json.dump(info | entries, file, indent=2, ensure_ascii=False)
+            json.dump(new, file, indent=2, ensure_ascii=False)
             file.write("\n")
     return list(entries)
+
+
+def refuse_taken_names(args: BuildArguments) -> dict:
+    """What `dataset_info` holds; ConstructError where one of our names stands for another file there."""
+    info = _read(Path(args.dataset_info))
+    for name, file in _files(args)[: 2 if args.num_held_out else 1]:
+        for key, entry in _entries_of(args, name, file).items():
+            taken = info.get(key, entry)
+            if not isinstance(taken, dict) or taken.get("file_name") != entry["file_name"]:
+                raise ConstructError(
+                    f"dataset_info '{args.dataset_info}' has `{key}` for other data: write another dataset_name."
+                )
+    return info
+
+
+def _files(args: BuildArguments) -> list[tuple[str, Path]]:
+    return [(args.dataset_name, Path(args.output)), (f"{args.dataset_name}_heldout", args.held_out_path)]
+
+
+def _entries_of(args: BuildArguments, name: str, file: Path) -> dict[str, dict]:
+    return dataset_entries(name, os.path.relpath(file, Path(args.dataset_info).parent).replace(os.sep, "/"))
 
 
 def dataset_entries(name: str, file_name: str) -> dict[str, dict]:

@@ -105,8 +105,13 @@ def write_report(args: BuildArguments) -> None:
     from .report_plots import draw_plots  # matplotlib takes seconds, and the other steps need none of it
 
     synthesis = read_json(args.folder / "synthesis.json", "synthesize")
-    sampled = len({row["id"] for row in read_rows(args.samples_path, "sample")})
     selection = read_json(args.folder / "selection.json", "select")
+    if selection["contexts"] != synthesis["arguments"]:
+        raise ConstructError(
+            f"the pairs in '{args.output}' are of other contexts than '{args.contexts_path}' now holds: run `solopo "
+            "sample` and `solopo select` with the same YAML first."
+        )
+    sampled = sum(group["questions"] for group in selection["hops"].values())
     train = read_pairs(Path(args.output), selection["train"])
     parts = {"train": train}
     if args.held_out_path.is_file():
@@ -179,7 +184,7 @@ def make_summary(
             "not sampled": synthesis["written"] - judged,
             "not needed": usable - sum(num_pairs.values()),
         },
-        "samples": {"count": selection["samples"], "cut_off": selection["cut_off"]},
+        "samples": {name: selection[name] for name in ("samples", "cut_off", "unclear")},
         "sub_em_by_hops": selection["sub_em"],
         "questions_by_hops": selection["hops"],
         "held_out_sharing_evidence": selection["sharing_evidence"],
@@ -210,7 +215,7 @@ def checks(args: BuildArguments, train: Pairs, summary: dict) -> Iterator[tuple[
             yield written >= wanted, f"{written:,} of {wanted:,} {label} pairs asked for{note}."
     sharing = summary["held_out_sharing_evidence"]
     if summary["pairs"]["held_out"]:
-        yield not sharing, f"{sharing:,} held-out pairs share evidence with training pairs."
+        yield not sharing, f"{sharing:,} held-out pairs have evidence that is evidence of a training pair, too."
 
     over = summary["over_budget"]
     yield not over, f"{over:,} prompts are over their token budget."
@@ -233,8 +238,8 @@ def checks(args: BuildArguments, train: Pairs, summary: dict) -> Iterator[tuple[
         f"{np.median(chosen):.0f} and {np.median(rejected):.0f} tokens).",
     )
     samples = summary["samples"]
-    if samples["count"]:
-        cut_off = samples["cut_off"] / samples["count"]
+    if samples["samples"]:
+        cut_off = samples["cut_off"] / samples["samples"]
         yield cut_off <= 0.05, f"{cut_off:.1%} of the samples were cut off at max_new_tokens."
 
 

@@ -85,7 +85,7 @@ def sample(
     Raises:
         ConstructError: for a file of other settings, a broken one, one in use, or a model that does not answer.
     """
-    rows = {row["id"]: row for row in _read_contexts(args)}
+    rows = {row["id"]: row for row in read_contexts(args)}
     counts = Counts(len(rows))
     with _opened(args.samples_path) as file:
         missing = dict(rows)
@@ -119,7 +119,8 @@ def reason(error: BaseException) -> str:
     return ": ".join(filter(None, said))[:300] or type(error).__name__
 
 
-def _read_contexts(args: BuildArguments) -> Iterator[dict]:
+def read_contexts(args: BuildArguments) -> Iterator[dict]:
+    """The rows of contexts.jsonl without their long prompts."""
     for row in read_rows(args.contexts_path, "synthesize"):
         row.pop("long_prompt", None)  # by far the largest part
         yield row
@@ -138,10 +139,24 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
                     f"another run writes to '{path}': wait for its end or stop it, then run this command again."
                 ) from None
             yield file
-    except OSError as error:
-        raise ConstructError(
-            f"'{path}' cannot be written ({error}): make room or give another output; the same command continues."
-        ) from None
+    except PermissionError as error:
+        raise ConstructError(f"'{path}' cannot be written ({error}): give another output.") from None
+
+
+def read_samples(args: BuildArguments, rows: dict[str, dict]) -> Iterator[tuple[str, list[Sample]]]:
+    """The finished questions among `rows`, for the steps after sampling.
+
+    Raises:
+        ConstructError: for a file that is missing, torn or of other settings.
+    """
+    path = args.samples_path
+    if not path.is_file():
+        raise ConstructError(f"'{path}' is missing: run `solopo sample` with the same YAML first.")
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                raise ConstructError(f"'{path}' line {number} is torn: run `solopo sample` with the same YAML again.")
+            yield from _parse(args, line, number, rows)
 
 
 def _read_finished(args: BuildArguments, file: BinaryIO, rows: dict[str, dict]) -> Iterator[tuple[str, list[Sample]]]:
@@ -151,34 +166,51 @@ def _read_finished(args: BuildArguments, file: BinaryIO, rows: dict[str, dict]) 
     file.seek(0)
     for number, line in enumerate(file, 1):
         end += len(line)
-        try:
-            row = json.loads(line) if line.endswith(b"\n") else None
-        except ValueError:
-            row = None
-        if row is None and end == size:
+        if end == size and not _is_whole(line):
             print(f"'{path}': the last line was torn and is cut off; its question is sampled again.", file=sys.stderr)
             file.truncate(end - len(line))
             return
-        try:
-            id, made_with, samples = row["id"], row["settings"], [Sample(**each) for each in row["samples"]]
-        except (KeyError, TypeError):
-            raise ConstructError(
-                f"'{path}' line {number} is no row of samples: remove this line, and its question is sampled again."
-            ) from None
-        if id not in rows:  # of an earlier synthesis
-            continue
-        if made_with != settings(args, rows[id]):
-            raise ConstructError(
-                f"'{path}' line {number} was made with other settings (of the model, of sampling or of its context): "
-                "delete the file to sample anew, or write another output."
-            )
-        yield id, samples
+        yield from _parse(args, line, number, rows)
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        return line.endswith(b"\n") and json.loads(line) is not None
+    except ValueError:
+        return False
+
+
+def _parse(
+    args: BuildArguments, line: bytes, number: int, rows: dict[str, dict]
+) -> Iterator[tuple[str, list[Sample]]]:
+    """The line's question with its samples; nothing for one that is not among `rows`, of an earlier synthesis."""
+    try:
+        row = json.loads(line)
+        id, made_with, samples = row["id"], row["settings"], [Sample(**each) for each in row["samples"]]
+    except (KeyError, TypeError, ValueError):
+        raise ConstructError(
+            f"'{args.samples_path}' line {number} is no row of samples: remove this line, and its question is sampled "
+            "again."
+        ) from None
+    if id not in rows:
+        return
+    if made_with != settings(args, rows[id]):
+        raise ConstructError(
+            f"'{args.samples_path}' line {number} was made with other settings (of the model, of sampling or of its "
+            "context): delete the file to sample anew, or write another output."
+        )
+    yield id, samples
 
 
 def _append(file: BinaryIO, row: dict) -> None:
     line = json.dumps(row, ensure_ascii=False, default=dataclasses.asdict) + "\n"
-    file.write(line.encode("utf-8", "replace"))  # a server's answer cut inside an emoji holds half a character
-    file.flush()
+    try:
+        file.write(line.encode("utf-8", "replace"))  # a server's answer cut inside an emoji holds half a character
+        file.flush()
+    except OSError as error:
+        raise ConstructError(
+            f"'{file.name}' cannot be written ({error}): make room or give another output; the same command continues."
+        ) from None
 
 
 def _sample_missing(

@@ -1,18 +1,24 @@
 """`solopo select`: a right and a wrong answer for each question, and the split into training and held-out pairs."""
 
+import dataclasses
 import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from .arguments import BuildArguments
+from .contexts import SYNTHESIS, reasons
 from .errors import ConstructError
-from .files import atomic_writer, read_rows, write_json, write_line
+from .files import atomic_writer, read_json, read_rows, write_json, write_line
 from .rendering import Renderer
-from .sampling import Sample
-from .sub_em import sub_em
+from .sampling import Sample, read_contexts, read_samples
+from .sub_em import is_unclear, sub_em
 from .text import normalize
+
+
+SELECTION = "selection.json"
 
 
 @dataclass(frozen=True)
@@ -32,27 +38,29 @@ class Judged:
     num_right: int
     num_samples: int
     cut_off: int
+    unclear: int
 
     @property
     def problem(self) -> str | None:
         """Why no pair can be made."""
         if not self.right:
-            return "no correct sample"
+            return "correct samples all cut off" if self.num_right else "no correct sample"
         return None if self.wrong else "no incorrect sample"
 
 
 def judge(samples: Sequence[Sample], answers: Sequence[str]) -> Judged:
-    """Sort samples by sub-EM. Those cut off, empty or seen before enter no pair."""
-    right, wrong, seen, num_right = [], [], set(), 0
+    """Sort samples by sub-EM. Those cut off, empty, unclear or seen before enter no pair."""
+    right, wrong, seen, num_right, unclear = [], [], set(), 0, 0
     for sample in samples:
-        is_right = sub_em(sample.text, answers)
-        num_right += is_right
         text = sample.text.strip()
-        if sample.finish == "stop" and text and text not in seen:
+        is_right, not_clear = sub_em(text, answers), is_unclear(text, answers)
+        num_right += is_right
+        unclear += not_clear
+        if sample.finish == "stop" and text and text not in seen and not not_clear:
             seen.add(text)
-            (right if is_right else wrong).append(sample)
+            (right if is_right else wrong).append(dataclasses.replace(sample, text=text))
     cut_off = sum(sample.finish != "stop" for sample in samples)
-    return Judged(right, wrong, num_right, len(samples), cut_off)
+    return Judged(right, wrong, num_right, len(samples), cut_off, unclear)
 
 
 def makes_a_pair(row: dict, samples: Sequence[Sample]) -> bool:
@@ -84,29 +92,34 @@ def select(args: BuildArguments, renderer: Renderer | None = None) -> dict:
     Raises:
         ConstructError: when no question has both a right and a wrong sample.
     """
-    questions = {
-        row["id"]: {"answers": row["answers"], "hops": row["hops"], "evidence": evidence_keys(row)}
-        for row in read_rows(args.contexts_path, "synthesize")
-    }
+    synthesis = read_json(args.folder / SYNTHESIS, "synthesize")
+    questions = {row["id"]: row for row in read_contexts(args)}
     pairs, counts = _make_pairs(args, questions)
-    usable = [id for id in questions if id in pairs][: args.num_examples + args.num_held_out]
+    wanted = args.num_examples + args.num_held_out
+    usable = [id for id in questions if id in pairs][:wanted]
     if not usable:
-        reasons = sum((Counter(hops) for hops in counts["hops"].values()), Counter())
+        problems = sum((Counter(hops) for hops in counts["hops"].values()), Counter())
+        asked = problems.pop("questions", 0)
         raise ConstructError(
-            f"no pair could be made from '{args.samples_path}' ({dict(reasons)}): sample with a model that answers some "
-            "of the questions, or raise n."
+            f"no pair could be made from the samples of {asked} questions ({reasons(problems) or 'none'}; "
+            f"{counts['cut_off']} of {counts['samples']} samples cut off): sample with a model that answers some of the "
+            "questions, raise n, or raise max_new_tokens where samples are cut off."
         )
-    evidence = {id: questions[id]["evidence"] for id in usable}
-    held_out = set(choose_held_out(evidence, args.num_held_out, random.Random(f"{args.seed}|held out")))
+    evidence = {id: evidence_keys(questions[id]) for id in usable}
+    # Of too few, the same share is held out.
+    num_held_out = args.num_held_out * len(usable) // wanted
+    held_out = set(choose_held_out(evidence, num_held_out, random.Random(f"{args.seed}|held out")))
     train = [id for id in usable if id not in held_out][: args.num_examples]
     in_training = set().union(*(evidence[id] for id in train))
     counts |= {
+        "contexts": synthesis["arguments"],  # which ones the pairs are of
         "train": len(train),
         "held_out": len(held_out),
         "sharing_evidence": sum(not evidence[id].isdisjoint(in_training) for id in held_out),
     }
+    _remove_old_held_out(args, held_out)
     _write_pairs(args, pairs, set(train), held_out, renderer or Renderer(args.tokenizer, args.template))
-    write_json(args.folder / "selection.json", counts)
+    write_json(args.folder / SELECTION, counts)
     return counts
 
 
@@ -156,26 +169,26 @@ def _make_pairs(args: BuildArguments, questions: dict[str, dict]) -> tuple[dict[
     """A pair for each question that has one, and the counts of `selection.json`."""
     pairs: dict[str, Pair] = {}
     by_hops: dict[str, Counter[str]] = defaultdict(Counter)
-    right, total, cut_off = Counter(), Counter(), 0
-    for row in read_rows(args.samples_path, "sample"):
-        question = questions.get(row["id"])
-        if question is None:  # of an earlier synthesis
-            continue
-        judged = judge([Sample(**sample) for sample in row["samples"]], question["answers"])
+    right, total, cut_off, unclear = Counter(), Counter(), 0, 0
+    for id, all_samples in read_samples(args, questions):
+        question = questions[id]
+        judged = judge(all_samples, question["answers"])
         hops = str(question["hops"])
         by_hops[hops].update({"questions": 1, judged.problem or "kept": 1})
         right[hops] += judged.num_right
         total[hops] += judged.num_samples
         cut_off += judged.cut_off
+        unclear += judged.unclear
         if judged.problem is None:
-            rng = random.Random(f"{args.seed}|{row['id']}|select")
+            rng = random.Random(f"{args.seed}|{id}|select")
             chosen, rejected = (pick(samples, args.policy, rng) for samples in (judged.right, judged.wrong))
-            pairs[row["id"]] = Pair(chosen, rejected)
+            pairs[id] = Pair(chosen, rejected)
     counts = {
         "hops": {hops: dict(sorted(by_hops[hops].items())) for hops in sorted(by_hops)},
         "sub_em": {hops: round(right[hops] / total[hops], 4) for hops in sorted(total) if total[hops]},
         "samples": total.total(),
         "cut_off": cut_off,
+        "unclear": unclear,
     }
     return pairs, counts
 
@@ -187,7 +200,9 @@ def _write_pairs(
     ids = [id for id in pairs if id in train or id in held_out]
     lengths = renderer.piece_lengths([text for id in ids for text in (pairs[id].chosen, pairs[id].rejected)])
     answer_tokens = {id: lengths[2 * i : 2 * i + 2] for i, id in enumerate(ids)}
-    with atomic_writer(args.output) as train_file, atomic_writer(args.held_out_path) as held_out_file:
+    with ExitStack() as files:
+        train_file = files.enter_context(atomic_writer(args.output))
+        held_out_file = files.enter_context(atomic_writer(args.held_out_path)) if held_out else None
         for row in read_rows(args.contexts_path, "synthesize"):
             if row["id"] not in answer_tokens:
                 continue
@@ -201,8 +216,13 @@ def _write_pairs(
                 "meta": json.dumps(make_meta(args, row, answer_tokens[row["id"]]), ensure_ascii=False),
             }
             write_line(train_file if row["id"] in train else held_out_file, example)
-    if not held_out:
-        args.held_out_path.unlink()
+
+
+def _remove_old_held_out(args: BuildArguments, held_out: set[str]) -> None:
+    """An earlier run's held-out pairs would be taken for this one's. No other file is touched."""
+    earlier = args.folder / SELECTION
+    if not held_out and earlier.is_file() and read_json(earlier, "select").get("held_out"):
+        args.held_out_path.unlink(missing_ok=True)
 
 
 def make_meta(args: BuildArguments, row: dict, answer_tokens: Sequence[int]) -> dict:

@@ -13,12 +13,24 @@ from .text import normalize
 
 
 # The last one counts, up to the end of its line.
-MARKERS = re.compile(r"\banswer(?:\s+is\b|\s*:)|\\boxed\b|<answer>", re.IGNORECASE)
+MARKERS = re.compile(
+    r"(?<!\bthis )(?<!\bthat )\banswer(?:\s+is\b|\s*(?:\*\*|__)?\s*:)|\\boxed\b|<answer>", re.IGNORECASE
+)
 
 
 def sub_em(text: str, answers: Sequence[str]) -> bool:
     """Whether the text gives one of the answers."""
     return mentions(final_answer(text), answers)
+
+
+def is_unclear(text: str, answers: Sequence[str]) -> bool:
+    """Whether a text that is not right names an answer all the same, from its first marker on.
+
+    "**Answer:** Paris. Note: the answer is found in Document 2" is such a text. Before the marker stands reasoning, which
+    may well pass the right answer on its way to a wrong one.
+    """
+    first = MARKERS.search(text)
+    return first is not None and not sub_em(text, answers) and mentions(text[first.end() :], answers)
 
 
 def mentions(text: str, answers: Sequence[str]) -> bool:

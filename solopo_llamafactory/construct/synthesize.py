@@ -13,6 +13,9 @@ from .sources import Document, Question
 from .text import answer_words, has_answer, normalize
 
 
+TOLERANCE = 0.02  # of a budget
+
+
 @dataclass(frozen=True)
 class Context:
     """A finished prompt; `positions` are the document numbers of the evidence, in hop order."""
@@ -21,7 +24,7 @@ class Context:
     tokens: int
     documents: int
     positions: tuple[int, ...]
-    shortfall: bool  # every usable document is in, and there was room for more
+    shortfall: bool  # room for a document like the others is left, and none fits
 
     @property
     def depths(self) -> list[float]:
@@ -34,7 +37,8 @@ class Pool:
 
     def __init__(self, questions: Sequence[Question], corpus: Sequence[Document], renderer: Renderer) -> None:
         self.documents: list[Document] = []
-        self.words: list[str] = []  # normalised texts with a space on both sides, for whole-word search
+        self.words: list[str] = []  # normalised titles and texts with a space on both sides, for whole-word search
+        self.keys: list[str] = []  # normalised texts
         self._index: dict[str, int] = {}
         self._renderer = renderer
         self._headings: list[int] = []
@@ -45,9 +49,11 @@ class Pool:
                 self._index[key] = len(self.documents)
                 self.documents.append(document)
                 self.words.append(f" {normalize(document.title)} {key} ")
+                self.keys.append(key)
         self.costs = renderer.piece_lengths([body(document) for document in self.documents])
         self.by_cost = sorted(range(len(self.costs)), key=lambda i: (self.costs[i], i))
         self._sorted_costs = [self.costs[i] for i in self.by_cost]
+        self.median_cost = self._sorted_costs[len(self._sorted_costs) // 2] if self._sorted_costs else 0
 
     def indices(self, documents: Sequence[Document]) -> list[int]:
         """Pool indices of documents, each once (texts that differ in case or punctuation alone are the same)."""
@@ -111,9 +117,9 @@ class Synthesizer:
         self, question: Question, candidates: "_Candidates", gold_tokens: int, view: str, budget: int
     ) -> Context:
         if budget == 0:
-            chosen, tokens, shortfall = [], gold_tokens, False
+            chosen, tokens = [], gold_tokens
         else:
-            chosen, tokens, shortfall = self._fill(candidates, gold_tokens, len(question.evidence), budget)
+            chosen, tokens = self._fill(candidates, gold_tokens, len(question.evidence), budget)
 
         # The sum of the pieces is an estimate (an upper bound for common tokenizers): the rendered prompt decides.
         shrinking = False
@@ -132,33 +138,31 @@ class Synthesizer:
                 break
             else:
                 chosen.append(extra)
+        costs = [self.pool.costs[index] for index in chosen] or [self.pool.median_cost]
+        shortfall = not shrinking and budget - tokens > max(TOLERANCE * budget, sum(costs) / len(costs))
         return Context(prompt, tokens, len(documents), positions, shortfall)
 
-    def _fill(
-        self, candidates: "_Candidates", gold_tokens: int, num_gold: int, budget: int
-    ) -> tuple[list[int], int, bool]:
+    def _fill(self, candidates: "_Candidates", gold_tokens: int, num_gold: int, budget: int) -> tuple[list[int], int]:
         """Picks distractors: the question's own, then the pool at random, the last ones by best fit.
 
         Returns:
-            Pool indices, the tokens of all parts together, and whether documents have run out.
+            Pool indices, and the tokens of all parts together.
         """
         pool = self.pool
         chosen: list[int] = []
         room = budget - gold_tokens
-        all_fitted = True
         for index, is_own in candidates.in_order():
             cost = pool.costs[index] + pool.heading_cost(num_gold + len(chosen) + 1)
             if cost <= room:
                 chosen.append(index)
                 room -= cost
                 continue
-            all_fitted = False
             if not is_own:
                 break
         while (index := candidates.best_fit(room, num_gold + len(chosen), chosen)) is not None:
             chosen.append(index)
             room -= pool.costs[index] + pool.heading_cost(num_gold + len(chosen))
-        return chosen, budget - room, all_fitted
+        return chosen, budget - room
 
     def _lay_out(self, question: Question, chosen: Sequence[int], view: str) -> tuple[list[Document], tuple[int, ...]]:
         """Puts the evidence at places, in an order, drawn for this example alone."""
@@ -179,7 +183,7 @@ class _Candidates:
     def __init__(self, pool: Pool, question: Question, answers: list[str], rng: random.Random) -> None:
         self.pool = pool
         self._answers = answers
-        self._evidence = set(pool.indices(question.evidence))
+        self._evidence = [normalize(document.text) for document in question.evidence]
         self._allowed: dict[int, bool] = {}
         self._own = pool.indices(question.distractors)
         rng.shuffle(self._own)
@@ -187,10 +191,11 @@ class _Candidates:
         self._draw = _draw(len(pool.documents), rng)
 
     def allowed(self, index: int) -> bool:
-        """False for evidence and for a document that has the answer in it."""
+        """False for a document that repeats evidence, in whole or in part, or has the answer in it."""
         if index not in self._allowed:
-            free = index not in self._evidence and not has_answer(self.pool.words[index], self._answers)
-            self._allowed[index] = free
+            key = self.pool.keys[index]
+            repeats = any(evidence in key or key in evidence for evidence in self._evidence)
+            self._allowed[index] = not repeats and not has_answer(self.pool.words[index], self._answers)
         return self._allowed[index]
 
     def in_order(self) -> Iterator[tuple[int, bool]]:

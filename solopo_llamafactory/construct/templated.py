@@ -43,7 +43,10 @@ class TemplatedSampler:
 
     @cached_property
     def questions(self) -> dict[str, Question]:
-        return {question.id: question for question in SOURCES[self.args.source]().read(self.args.input)}
+        questions: dict[str, Question] = {}
+        for question in SOURCES[self.args.source]().read(self.args.input):
+            questions.setdefault(question.id, question)  # as synthesis does with an id seen before
+        return questions
 
     def __call__(self, row: dict) -> list[Sample]:
         texts = right_and_wrong(self.questions[row["id"]], random.Random(f"{self.args.seed}|{row['id']}|templated"))

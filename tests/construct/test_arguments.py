@@ -72,6 +72,8 @@ def test_recipes_parse(monkeypatch, name):
         (overrides(num_examples=0), "num_examples is 0: write 1 or more"),
         (overrides(output="out.json"), "ends in .jsonl"),
         (overrides(output=CORPUS), "same file"),
+        (overrides(dataset_info=ROOT), "is a folder: write the name of its JSON file"),
+        (overrides(temperature="nan"), "temperature is nan: write 0 or more"),
         (overrides(input="nowhere.jsonl"), "'nowhere.jsonl' is not a file: run from the repository root"),
         (overrides(template="null"), "`template` is missing"),
         (overrides(tokenizer="[a, b]"), "tokenizer is ['a', 'b']: write a text"),

@@ -50,7 +50,8 @@ def build_files(folder, num_pairs: int = 40, num_held_out: int = 8, **changes) -
     counts = {"questions": len(contexts) + 12 + 100, "written": len(contexts), "skipped": skipped}
     shaping = {"num_contexts": len(contexts), "input_file": [1, 2]}
     write_json(args.folder / "synthesis.json", {"arguments": shaping, **counts, "shortfalls": shortfalls})
-    write_json(args.folder / "selection.json", make_selection(contexts, pairs, num_pairs))
+    selection = make_selection(contexts, pairs, num_pairs) | {"contexts": shaping, "unclear": 0}
+    write_json(args.folder / "selection.json", selection)
     return args
 
 
@@ -240,7 +241,6 @@ def test_one_pair(tmp_path, changes):
     [
         ("pairs.build/synthesis.json", "synthesize"),
         ("pairs.build/contexts.jsonl", "synthesize"),
-        ("pairs.build/samples.jsonl", "sample"),
         ("pairs.build/selection.json", "select"),
         ("pairs.jsonl", "select"),
     ],
@@ -251,6 +251,15 @@ def test_a_missing_file_names_the_step(tmp_path, name, step):
     with pytest.raises(ConstructError, match=f"{name}.*solopo {step}"):
         write_report(args)
     assert not args.report_path.exists() and not args.summary_path.exists()
+
+
+def test_pairs_of_an_earlier_synthesis_are_refused(tmp_path):
+    args = build_files(tmp_path / "data", 3, 0)
+    path = args.folder / "synthesis.json"
+    synthesis = json.loads(path.read_text())
+    path.write_text(json.dumps({**synthesis, "arguments": {**synthesis["arguments"], "long_tokens": 9}}))
+    with pytest.raises(ConstructError, match="are of other contexts than .* run `solopo sample` and `solopo select`"):
+        write_report(args)
 
 
 def test_pairs_of_other_contexts_are_refused(tmp_path):

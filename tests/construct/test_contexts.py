@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 
 import pytest
 
@@ -86,3 +87,29 @@ def test_nothing_is_left_behind_when_no_context_can_be_made(args, tmp_path):
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(ConstructError, match="holds no records"):
         synthesize(args(input=str(tmp_path / "empty.jsonl")), WordRenderer())
+
+
+class DeadlyRenderer(WordRenderer):
+    """Its process is killed when it counts, as by a machine without memory left. Not the one that made it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made_in = os.getpid()
+
+    def count(self, prompt: str) -> int:
+        if os.getpid() != self.made_in:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().count(prompt)
+
+
+def test_a_killed_process_ends_the_run_with_a_sentence(args):
+    with pytest.raises(ConstructError, match=r"was killed.*write fewer preprocessing_num_workers \(2 now\)"):
+        synthesize(args(preprocessing_num_workers=2), DeadlyRenderer())
+    assert not args().contexts_path.exists()
+
+
+def test_a_corpus_of_long_documents_is_a_shortfall(args, tmp_path):
+    path = write_lines(tmp_path / "in.jsonl", record(), record(id="other"))
+    corpus = write_lines(tmp_path / "corpus.jsonl", *({"text": f"long {i} " * 700} for i in range(20)))
+    changes = {"source": "musique", "input": str(path), "corpus": str(corpus), "short_tokens": 0}
+    assert synthesize(args(**changes), WordRenderer())["shortfalls"] == {"short": 0, "long": 2}

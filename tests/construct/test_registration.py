@@ -35,7 +35,7 @@ def test_a_new_file_and_an_update_that_leaves_others_alone(tmp_path):
     assert register(arguments(tmp_path), with_held_out=False) == ["mine", "mine_short", "mine_long"]
     assert json.loads(path.read_text()) == dataset_entries("mine", "data/mine.jsonl")
 
-    others = {"théâtre": {"hf_hub_url": "a/b"}, "mine_short": "odd", "zebra": 3}
+    others = {"théâtre": {"hf_hub_url": "a/b"}, "mine_short": {"file_name": "data/mine.jsonl"}, "zebra": 3}
     path.write_text(json.dumps(others))
     names = register(arguments(tmp_path, dataset_name="mine"), with_held_out=True)
     assert names[3:] == ["mine_heldout", "mine_heldout_short", "mine_heldout_long"]
@@ -44,6 +44,18 @@ def test_a_new_file_and_an_update_that_leaves_others_alone(tmp_path):
     assert info["mine_short"]["file_name"] == "data/mine.jsonl"
     assert info["mine_heldout"]["file_name"] == "data/mine_heldout.jsonl"
     assert [file.name for file in tmp_path.iterdir()] == ["dataset_info.json"]
+
+    register(arguments(tmp_path), with_held_out=False)  # what is left of held-out pairs goes with them
+    assert list(json.loads(path.read_text())) == ["théâtre", "mine_short", "zebra", "mine", "mine_long"]
+
+
+@pytest.mark.parametrize("entry", [{"file_name": "data/other.jsonl"}, {"hf_hub_url": "a/b"}, "odd"])
+def test_a_name_of_other_data_is_refused(tmp_path, entry):
+    path = tmp_path / "dataset_info.json"
+    path.write_text(json.dumps({"mine_long": entry}))
+    with pytest.raises(ConstructError, match="has `mine_long` for other data: write another dataset_name"):
+        register(arguments(tmp_path), with_held_out=False)
+    assert json.loads(path.read_text()) == {"mine_long": entry}
 
 
 def test_an_entry_that_is_there_leaves_the_file_as_it_is(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.errors import ConstructError
-from solopo_llamafactory.construct.sampling import Sample
+from solopo_llamafactory.construct.sampling import Sample, settings
 from solopo_llamafactory.construct.select import choose_held_out, judge, makes_a_pair, pick, select
 
 from .helpers import CORPUS, WordRenderer, write_lines
@@ -33,7 +33,7 @@ def context(id: str, hops: int = 2, evidence: str | None = None) -> dict:
 
 
 def line(id: str, *texts: str) -> dict:
-    return {"id": id, "settings": "x", "samples": [{"text": t, "finish": "stop", "logp": None} for t in texts]}
+    return {"id": id, "samples": [{"text": t, "finish": "stop", "logp": None} for t in texts]}
 
 
 @pytest.fixture
@@ -48,7 +48,10 @@ def args(tmp_path):
 def write(args: BuildArguments, contexts: list[dict], samples: list[dict]) -> None:
     args.folder.mkdir(exist_ok=True)
     write_lines(args.contexts_path, *contexts)
-    write_lines(args.samples_path, *samples)
+    (args.folder / "synthesis.json").write_text(json.dumps({"arguments": {"seed": 42}}))
+    rows = {row["id"]: row for row in contexts}
+    made_with = {id: settings(args, row) for id, row in rows.items()}
+    write_lines(args.samples_path, *({**row, "settings": made_with.get(row["id"], "x")} for row in samples))
 
 
 def read(path) -> list[dict]:
@@ -67,8 +70,24 @@ def test_samples_are_sorted_by_sub_em():
     assert (judged.right, judged.wrong) == ([samples[0]], [samples[2]])
     assert (judged.num_right, judged.num_samples, judged.cut_off, judged.problem) == (3, 5, 1, None)
     assert judge(samples[:2], ["Ada"]).problem == "no incorrect sample"
-    assert judge(samples[2:], ["Ada"]).problem == "no correct sample"
+    assert judge(samples[2:3], ["Ada"]).problem == "no correct sample"
     assert makes_a_pair({"answers": ["Ada"]}, samples) and not makes_a_pair({"answers": ["Bo"]}, samples)
+
+
+def test_unclear_samples_enter_no_pair():
+    samples = [
+        make_sample("The answer is Ada. This answer is supported by Document 3."),
+        make_sample("**Answer:** Ada\n\nNote: the answer is found in Document 2."),
+        make_sample("The answer is in Document 3.\nSo it was Ada."),
+        make_sample("Ada taught Bo. The answer is Bo."),
+    ]
+    judged = judge(samples, ["Ada"])
+    assert (judged.right, judged.wrong, judged.unclear) == (samples[:1], samples[3:], 2)
+
+
+def test_right_samples_that_are_all_cut_off():
+    judged = judge([make_sample("The answer is Ada", finish="length"), make_sample("The answer is Bo")], ["Ada"])
+    assert judged.problem == "correct samples all cut off"
 
 
 def test_policies():
@@ -119,16 +138,45 @@ def test_num_examples_and_the_held_out_part(args):
     before = chosen.held_out_path.read_bytes()
     select(chosen, WordRenderer())
     assert chosen.held_out_path.read_bytes() == before
-    select(args(num_examples=4, num_held_out=3, seed=1), WordRenderer())
+    other = args(num_examples=4, num_held_out=3, seed=1)
+    write(other, contexts, [line(row["id"], "It is Ada", "It is Bo") for row in contexts])
+    select(other, WordRenderer())
     assert chosen.held_out_path.read_bytes() != before
+    write(chosen, contexts, [line(row["id"], "It is Ada", "It is Bo") for row in contexts])
     select(args(num_examples=4), WordRenderer())
     assert not chosen.held_out_path.exists()  # not one from before
 
 
+def test_of_too_few_pairs_the_same_share_is_held_out(args):
+    contexts = [context(f"q{i}") for i in range(9)]
+    few = args(num_examples=20, num_held_out=10)
+    write(few, contexts, [line(row["id"], "It is Ada", "It is Bo") for row in contexts])
+    counts = select(few, WordRenderer())
+    assert (counts["train"], counts["held_out"]) == (6, 3)
+
+
+def test_another_file_of_the_held_out_name_is_left_alone(args):
+    write(args(), [context("a")], [line("a", "It is Ada", "It is Bo")])
+    args().held_out_path.write_text("mine")
+    select(args(), WordRenderer())
+    assert args().held_out_path.read_text() == "mine"
+
+
+def test_samples_of_other_settings_are_refused(args):
+    write(args(), [context("a")], [line("a", "It is Ada", "It is Bo")])
+    with pytest.raises(ConstructError, match="line 1 was made with other settings"):
+        select(args(model_name_or_path="another"), WordRenderer())
+    with args().samples_path.open("a") as file:
+        file.write('{"id"')
+    with pytest.raises(ConstructError, match="line 2 is torn: run `solopo sample`"):
+        select(args(), WordRenderer())
+
+
 def test_shared_evidence_is_counted_where_it_cannot_be_avoided(args):
     contexts = [context(f"q{i}", evidence="THE same") for i in range(4)]
-    write(args(), contexts, [line(row["id"], "It is Ada", "It is Bo") for row in contexts])
-    counts = select(args(num_held_out=2), WordRenderer())
+    chosen = args(num_examples=2, num_held_out=2)
+    write(chosen, contexts, [line(row["id"], "It is Ada", "It is Bo") for row in contexts])
+    counts = select(chosen, WordRenderer())
     assert (counts["train"], counts["held_out"], counts["sharing_evidence"]) == (2, 2, 2)
 
 
@@ -150,13 +198,13 @@ def test_held_out_questions_are_as_many_as_asked_and_apart_where_possible(eviden
 
 def test_no_pair_at_all(args):
     write(args(), [context("a")], [line("a", "It is Bo")])
-    with pytest.raises(ConstructError, match="no pair could be made from .*no correct sample"):
+    with pytest.raises(ConstructError, match=r"no pair could be made from the samples of 1 questions \(1 no correct"):
         select(args(), WordRenderer())
     assert not (args().folder.parent / "out.jsonl").exists()
 
 
 def test_a_missing_step_is_named(args):
-    with pytest.raises(ConstructError, match="contexts.jsonl' is missing: run `solopo synthesize`"):
+    with pytest.raises(ConstructError, match="is missing: run `solopo synthesize`"):
         select(args(), WordRenderer())
     write(args(), [context("a")], [])
     args().samples_path.unlink()

@@ -22,6 +22,8 @@ from solopo_llamafactory.construct.sub_em import final_answer, mentions, sub_em
         ("it costs $5", ["$5"]),
         ("a party", ["art"]),  # RULER's substring
         ("it is written in C++", ["++"]),
+        ("born 12.5.1960", ["1960"]),
+        ("\u4ed6\u5728\u5317\u4eac\u5de5\u4f5c", ["\u5317\u4eac"]),
     ],
 )
 def test_right(text, answers):
@@ -59,6 +61,11 @@ def test_wrong(text, answers):
         ("Rome is the answer", "Rome is the answer"),
         ("Rome. The answer is", "Rome. The answer is"),
         ("The answer is:\nRome\nParis", "Rome"),
+        (
+            "The answer is Rome. This answer is supported by Document 3.",
+            "Rome. This answer is supported by Document 3.",
+        ),
+        ("**Answer**: Rome", "Rome"),
     ],
 )
 def test_final_answer(text, final):

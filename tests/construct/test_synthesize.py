@@ -117,6 +117,15 @@ def test_a_corpus_gives_further_distractors(tmp_path):
     assert "Far\nFar away lies a hill." in synthesizer.contexts(questions[0], 0, 900)[1].prompt
 
 
+def test_a_page_that_holds_the_evidence_is_no_distractor(tmp_path):
+    questions, _ = make(tmp_path, record())
+    page = Document("Page", "An old page. Dune Song is a novel by Ada Marl. It goes on.")
+    part = Document("Part", "a novel by Ada Marl")
+    synthesizer = Synthesizer(questions, WordRenderer(), seed=1, corpus=[page, part, Document("Far", "A far hill.")])
+    titles = [text.split("\n")[0] for text in parts(synthesizer.contexts(questions[0], 0, 900)[1].prompt)]
+    assert "Far" in titles and "Page" not in titles and "Part" not in titles
+
+
 def test_too_few_distractors_for_a_long_context(tmp_path):
     questions, synthesizer = make(tmp_path, record())
     with pytest.raises(Skip, match="too few distractors"):

@@ -18,6 +18,12 @@ from solopo_llamafactory.construct.text import answer_words, has_answer, normali
         ("The Societe Generale", "Soci\u00e9t\u00e9 G\u00e9n\u00e9rale", True),
         ("Made in the U.S. in May", "U.S.", True),
         ("Nothing here", "gold", False),
+        ("\u4ed6\u5728\u5317\u4eac\u5de5\u4f5c", "\u5317\u4eac", True),  # Chinese has no spaces
+        ("\u4ed6\u5728NASA\u5de5\u4f5c", "NASA", True),
+        ("2008\u5e74", "2008", True),
+        ("\ubca0\uc774\uc9d5\uc5d0\uc11c", "\ubca0\uc774\uc9d5", True),  # Korean joins endings to names
+        ("\u5317\u65b9", "\u5317\u4eac", False),
+        ("on 12.05.1960", "1960", True),
     ],
 )
 def test_search(text, answer, found):
