@@ -13,10 +13,12 @@ import sys
 
 
 # Host module -> function of `host.join` to call with it once it is loaded. `hparams.parser` is the first host module
-# that is always imported after torch, and `read_args` in it is called before any training starts.
+# that is always imported after torch, and `read_args` in it is called before any training starts. `webui.components.train`
+# is the web UI's first one that is.
 HOOKED_MODULES = {
     "llamafactory.hparams.parser": "join_parser",
     "llamafactory.v1.config.arg_parser": "join_v1_parser",
+    "llamafactory.webui.components.train": "join_webui",
 }
 
 

@@ -9,7 +9,7 @@ import os
 import sys
 from functools import wraps
 
-from .seams import PARSER, place_seams, require_all_seams
+from .seams import PARSER, place_seams, place_webui_seams, require_all_seams
 
 
 def join_parser(module) -> None:
@@ -36,6 +36,11 @@ def join_v1_parser(module) -> None:
         return original(args)
 
     module.get_args = get_args
+
+
+def join_webui(module) -> None:
+    """Called once the web UI's train tab is loaded, before the modules that import it take copies."""
+    place_webui_seams()
 
 
 def widen_arguments(classes: list[type]) -> list[type]:

@@ -37,6 +37,8 @@ class Seam:
 PARSER = "llamafactory.hparams.parser"
 TUNER = "llamafactory.train.tuner"
 LOADER = "llamafactory.data.loader"
+CONSTANTS = "llamafactory.extras.constants"
+TRAIN_TAB = "llamafactory.webui.components.train"
 
 SEAMS = (
     Seam(PARSER, "_TRAIN_ARGS", "the stage's arguments", "join:widen_arguments"),
@@ -62,6 +64,25 @@ SEAMS = (
     Seam(LOADER, "align_dataset", "the converter's columns", "data:align_with_features"),
     Seam(LOADER, "_get_dataset_processor", "tokenising both contexts", "data:choose_processor"),
     Seam(LOADER, "_get_preprocessed_dataset", "dropping and counting examples", "data:drop_and_count"),
+    Seam("llamafactory.train.callbacks", "LogCallback.on_log", "the web UI's loss plot", "webui:log_loss_parts"),
+)
+# In the web UI's own process; trainings that it starts are processes with the seams above.
+WEBUI_SEAMS = (
+    Seam(CONSTANTS, "TRAINING_STAGES", "the stage list", "webui:add_stage"),
+    Seam(CONSTANTS, "STAGES_USE_PAIR_DATA", "the stage's kind of data", "webui:add_pair_stage"),
+    Seam("llamafactory.webui.locales", "LOCALES", "labels", "webui:add_labels"),
+    Seam(TRAIN_TAB, "list_datasets", "data sets that fit the stage", "webui:list_fitting_datasets"),
+    Seam(
+        TRAIN_TAB,
+        "create_train_tab",
+        "the accordion",
+        "webui:create_tab_with_accordion",
+        copies=("llamafactory.webui.components", "llamafactory.webui.interface"),
+    ),
+    Seam(
+        "llamafactory.webui.runner", "Runner._parse_train_args", "the accordion's values", "webui:parse_our_arguments"
+    ),
+    Seam("llamafactory.webui.control", "gen_loss_plot", "the loss plot", "webui:plot_loss_parts"),
 )
 
 _placed: set[Seam] = set()
@@ -98,13 +119,46 @@ def require_all_seams() -> None:
         )
 
 
-def _place(seam: Seam) -> None:
+def place_webui_seams() -> None:
+    """Place the web UI's seams, all or, with a warning, none."""
+    if _placed.issuperset(WEBUI_SEAMS):
+        return
+    missing = []
+    for seam in WEBUI_SEAMS:
+        try:
+            importlib.import_module(seam.module)
+            _find(seam)
+        except (ImportError, AttributeError) as err:
+            missing.append(f"{seam}: {err}")
+    if missing:
+        print(
+            f"Warning: the web UI of LLaMA-Factory {version('llamafactory')} cannot show SoLoPO, it lacks: "
+            f"{'; '.join(missing)}.",
+            file=sys.stderr,
+        )
+        return
+    for seam in WEBUI_SEAMS:
+        _placed.add(seam)
+        _place(seam)
+
+
+def _find(seam: Seam) -> tuple[Any, str]:
+    """Where the name lives, and its last part.
+
+    Raises:
+        AttributeError: when it is not there.
+    """
     *path, name = seam.name.split(".")
     owner: Any = sys.modules[seam.module]
     for part in path:
         owner = getattr(owner, part)
-    original = getattr(owner, name)
+    getattr(owner, name)
+    return owner, name
 
+
+def _place(seam: Seam) -> None:
+    owner, name = _find(seam)
+    original = getattr(owner, name)
     module, function = seam.replace.split(":")
     replacement = getattr(importlib.import_module(f"{__package__}.{module}"), function)(original)
     setattr(owner, name, replacement)
