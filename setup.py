@@ -30,7 +30,17 @@ setup(
         "flash-attn": ["flash-attn"],
         "liger": ["liger-kernel"],
         "sample": ["openai"],
-        "test": ["hypothesis", "openai", "playwright", "pytest", "pytest-timeout", "pytest-xdist", "ruff", "deepspeed", "ninja"],
+        "test": [
+            "hypothesis",
+            "openai",
+            "playwright",
+            "pytest",
+            "pytest-timeout",
+            "pytest-xdist",
+            "ruff",
+            "deepspeed",
+            "ninja",
+        ],
     },
     entry_points={
         "console_scripts": ["solopo = solopo_llamafactory.cli:main"],

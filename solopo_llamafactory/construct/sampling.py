@@ -249,7 +249,7 @@ def _sample_missing(
                 counts.finished += 1
                 counts.usable += is_enough(row, result)
                 progress.update()
-            progress.set_postfix(usable=f"{counts.usable}/{wanted}", failed=counts.failed)
+            progress.set_postfix(usable=f"{counts.usable}/{wanted}", failed=counts.failed, refresh=False)
             if counts.usable >= wanted:
                 break
     if error is not None:
