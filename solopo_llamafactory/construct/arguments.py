@@ -250,8 +250,16 @@ class BuildArguments:
         return self.folder / "contexts.jsonl"
 
     @property
+    def synthesis_path(self) -> Path:
+        return self.folder / "synthesis.json"
+
+    @property
     def samples_path(self) -> Path:
         return self.folder / "samples.jsonl"
+
+    @property
+    def selection_path(self) -> Path:
+        return self.folder / "selection.json"
 
     @property
     def held_out_path(self) -> Path:

@@ -23,7 +23,6 @@ from .synthesize import Context, Synthesizer
 # Arguments that change the contexts.
 SHAPING = ("source", "input", "corpus", "tokenizer", "template", "short_tokens", "long_tokens", "seed", "verify")
 SHAPING += ("allow_answer_in_distractors",)
-SYNTHESIS = "synthesis.json"
 MAX_WORKERS = 16
 BATCH = 32  # questions of a process at a time
 
@@ -76,13 +75,13 @@ def synthesize(args: BuildArguments, renderer: Renderer) -> dict:
         "skipped": dict(skipped.most_common()),
         "shortfalls": {view: shortfalls[view] for view in ("short", "long")},
     }
-    write_json(args.folder / SYNTHESIS, summary)
+    write_json(args.synthesis_path, summary)
     return summary
 
 
 def existing(args: BuildArguments) -> dict | None:
     """What `synthesize` would return, where an earlier run has left the very same contexts."""
-    path = args.folder / SYNTHESIS
+    path = args.synthesis_path
     if not (path.is_file() and args.contexts_path.is_file()):
         return None
     summary = read_json(path, "synthesize")

@@ -40,7 +40,7 @@ def read_json(path: Path, step: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConstructError(f"'{path}' is missing: run `solopo {step}` with the same YAML first.") from None
+        raise missing(path, step) from None
     except ValueError as error:
         raise ConstructError(f"'{path}' is not JSON ({error}): run `solopo {step}` again.") from None
 
@@ -48,12 +48,17 @@ def read_json(path: Path, step: str) -> Any:
 def read_rows(path: Path, step: str) -> Iterator[dict]:
     """The rows that a step has written, one by one."""
     if not path.is_file():
-        raise ConstructError(f"'{path}' is missing: run `solopo {step}` with the same YAML first.")
+        raise missing(path, step)
     try:
         for _, row in read_json_lines(path):
             yield row
     except ValueError as error:
         raise ConstructError(str(error)) from None
+
+
+def missing(path: Path, step: str) -> ConstructError:
+    """The error for a file that a step has not written yet."""
+    return ConstructError(f"'{path}' is missing: run `solopo {step}` with the same YAML first.")
 
 
 def write_line(file: TextIO, row: dict) -> None:

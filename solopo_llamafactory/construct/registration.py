@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .arguments import BuildArguments
 from .errors import ConstructError
-from .files import atomic_writer
+from .files import write_json
 
 
 def register(args: BuildArguments, with_held_out: bool) -> list[str]:
@@ -23,9 +23,7 @@ def register(args: BuildArguments, with_held_out: bool) -> list[str]:
     stale = set() if with_held_out else {name for name, entry in held_out.items() if info.get(name) == entry}
     new = {name: entry for name, entry in info.items() if name not in stale} | entries
     if new != info:
-        with atomic_writer(path) as file:
-            json.dump(new, file, indent=2, ensure_ascii=False)
-            file.write("\n")
+        write_json(path, new)
     return list(entries)
 
 

@@ -104,8 +104,8 @@ def write_report(args: BuildArguments) -> None:
     """
     from .report_plots import draw_plots  # matplotlib takes seconds, and the other steps need none of it
 
-    synthesis = read_json(args.folder / "synthesis.json", "synthesize")
-    selection = read_json(args.folder / "selection.json", "select")
+    synthesis = read_json(args.synthesis_path, "synthesize")
+    selection = read_json(args.selection_path, "select")
     if selection["contexts"] != synthesis["arguments"]:
         raise ConstructError(
             f"the pairs in '{args.output}' are of other contexts than '{args.contexts_path}' now holds: run `solopo "

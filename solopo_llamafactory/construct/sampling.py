@@ -22,7 +22,7 @@ from typing import BinaryIO, Protocol
 
 from .arguments import BuildArguments
 from .errors import ConstructError
-from .files import read_rows
+from .files import missing, read_rows
 
 
 # What decides a question's samples, beside its prompt. The server's address and its patience do not.
@@ -88,13 +88,13 @@ def sample(
     rows = {row["id"]: row for row in read_contexts(args)}
     counts = Counts(len(rows))
     with _opened(args.samples_path) as file:
-        missing = dict(rows)
+        unasked = dict(rows)
         for id, samples in _read_finished(args, file, rows):
-            missing.pop(id, None)
+            unasked.pop(id, None)
             counts.usable += is_enough(rows[id], samples)
-        counts.finished = len(rows) - len(missing)
+        counts.finished = len(rows) - len(unasked)
         if counts.usable < wanted:
-            _sample_missing(args, sampler, is_enough, wanted, list(missing.values()), file, counts)
+            _sample_missing(args, sampler, is_enough, wanted, list(unasked.values()), file, counts)
     return counts
 
 
@@ -151,7 +151,7 @@ def read_samples(args: BuildArguments, rows: dict[str, dict]) -> Iterator[tuple[
     """
     path = args.samples_path
     if not path.is_file():
-        raise ConstructError(f"'{path}' is missing: run `solopo sample` with the same YAML first.")
+        raise missing(path, "sample")
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):

@@ -9,16 +9,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from .arguments import BuildArguments
-from .contexts import SYNTHESIS, reasons
+from .contexts import reasons
 from .errors import ConstructError
 from .files import atomic_writer, read_json, read_rows, write_json, write_line
 from .rendering import Renderer
 from .sampling import Sample, read_contexts, read_samples
-from .sub_em import is_unclear, sub_em
+from .sub_em import mentions_after_marker, sub_em
 from .text import normalize
-
-
-SELECTION = "selection.json"
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,8 @@ def judge(samples: Sequence[Sample], answers: Sequence[str]) -> Judged:
     right, wrong, seen, num_right, unclear = [], [], set(), 0, 0
     for sample in samples:
         text = sample.text.strip()
-        is_right, not_clear = sub_em(text, answers), is_unclear(text, answers)
+        is_right = sub_em(text, answers)
+        not_clear = not is_right and mentions_after_marker(text, answers)
         num_right += is_right
         unclear += not_clear
         if sample.finish == "stop" and text and text not in seen and not not_clear:
@@ -92,7 +90,7 @@ def select(args: BuildArguments, renderer: Renderer | None = None) -> dict:
     Raises:
         ConstructError: when no question has both a right and a wrong sample.
     """
-    synthesis = read_json(args.folder / SYNTHESIS, "synthesize")
+    synthesis = read_json(args.synthesis_path, "synthesize")
     questions = {row["id"]: row for row in read_contexts(args)}
     pairs, counts = _make_pairs(args, questions)
     wanted = args.num_examples + args.num_held_out
@@ -119,7 +117,7 @@ def select(args: BuildArguments, renderer: Renderer | None = None) -> dict:
     }
     _remove_old_held_out(args, held_out)
     _write_pairs(args, pairs, set(train), held_out, renderer or Renderer(args.tokenizer, args.template))
-    write_json(args.folder / SELECTION, counts)
+    write_json(args.selection_path, counts)
     return counts
 
 
@@ -220,7 +218,7 @@ def _write_pairs(
 
 def _remove_old_held_out(args: BuildArguments, held_out: set[str]) -> None:
     """An earlier run's held-out pairs would be taken for this one's. No other file is touched."""
-    earlier = args.folder / SELECTION
+    earlier = args.selection_path
     if not held_out and earlier.is_file() and read_json(earlier, "select").get("held_out"):
         args.held_out_path.unlink(missing_ok=True)
 

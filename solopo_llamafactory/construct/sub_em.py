@@ -23,14 +23,14 @@ def sub_em(text: str, answers: Sequence[str]) -> bool:
     return mentions(final_answer(text), answers)
 
 
-def is_unclear(text: str, answers: Sequence[str]) -> bool:
-    """Whether a text that is not right names an answer all the same, from its first marker on.
+def mentions_after_marker(text: str, answers: Sequence[str]) -> bool:
+    """Whether one of the answers stands behind the first marker: a text that is not right is unclear then.
 
     "**Answer:** Paris. Note: the answer is found in Document 2" is such a text. Before the marker stands reasoning, which
     may well pass the right answer on its way to a wrong one.
     """
     first = MARKERS.search(text)
-    return first is not None and not sub_em(text, answers) and mentions(text[first.end() :], answers)
+    return first is not None and mentions(text[first.end() :], answers)
 
 
 def mentions(text: str, answers: Sequence[str]) -> bool:
