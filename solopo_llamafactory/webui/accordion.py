@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from ..objectives import ALGORITHMS
 from .presets import preset_of
 
 
@@ -24,8 +25,7 @@ def create_accordion() -> dict[str, "Component"]:
     preset = preset_of("orpo", None)
     with gr.Accordion(open=False) as solopo_tab:
         with gr.Row():
-            losses = ["sigmoid", "hinge", "ipo", "orpo", "simpo"]
-            solopo_pref_loss = gr.Dropdown(choices=losses, value="orpo")
+            solopo_pref_loss = gr.Dropdown(choices=list(ALGORITHMS), value="orpo")
             solopo_alpha = gr.Slider(minimum=0, maximum=10, value=preset.alpha, step=0.1)
             solopo_pref_beta = gr.Slider(minimum=0, maximum=10, value=preset.beta, step=0.01)
             solopo_simpo_gamma = gr.Slider(minimum=0, maximum=10, value=preset.gamma, step=0.005)
