@@ -3,7 +3,7 @@
 import sys
 
 from .arguments import BuildArguments
-from .contexts import existing, reasons, synthesize
+from .contexts import existing, read_contexts, reasons, synthesize
 from .registration import refuse_taken_names, register
 from .rendering import Renderer
 from .report import write_report
@@ -35,7 +35,9 @@ def run_synthesize(args: BuildArguments) -> None:
 
 def run_sample(args: BuildArguments, sampler: Sampler | None = None) -> None:
     """Samples alone; goes on where an earlier run has stopped."""
-    counts = sample(args, sampler or make_sampler(args), makes_a_pair, wanted=args.num_examples + args.num_held_out)
+    wanted = args.num_examples + args.num_held_out
+    rows = list(read_contexts(args))
+    counts = sample(args, rows, args.samples_path, sampler or make_sampler(args), makes_a_pair, wanted)
     print(
         f"Samples of {counts.finished} of {counts.questions} questions in {args.samples_path}, {counts.usable} of them with "
         "a right and a wrong answer."

@@ -14,7 +14,7 @@ from itertools import islice
 from .arguments import BuildArguments
 from .corpus import read_corpus
 from .errors import ConstructError, Skip
-from .files import atomic_writer, read_json, write_json, write_line
+from .files import atomic_writer, read_json, read_rows, write_json, write_line
 from .rendering import Renderer
 from .sources import SOURCES, Question
 from .synthesize import Context, Synthesizer
@@ -77,6 +77,14 @@ def synthesize(args: BuildArguments, renderer: Renderer) -> dict:
     }
     write_json(args.synthesis_path, summary)
     return summary
+
+
+def read_contexts(args: BuildArguments) -> Iterator[dict]:
+    """The rows of contexts.jsonl as sampling takes them: their short prompt as `prompt`, without the long one."""
+    for row in read_rows(args.contexts_path, "synthesize"):
+        del row["long_prompt"]  # by far the largest part
+        row["prompt"] = row.pop("short_prompt")
+        yield row
 
 
 def existing(args: BuildArguments) -> dict | None:

@@ -2,22 +2,23 @@
 
 import asyncio
 import importlib.util
+from collections.abc import Sequence
 from threading import Lock
 from typing import Any
 
-from .arguments import BuildArguments
 from .errors import ConstructError
 from .sampling import Sample, SampleError, reason, seed_of
+from .sampling_arguments import SamplingArguments
 
 
 class EngineSampler:
     """Asks a model in this process; the host renders its prompts as training does.
 
-    With the huggingface engine a group of samples has a seed of its own, so a question's samples do not depend on what
-    was sampled before it.
+    With the huggingface engine a group of samples to a batch of questions has a seed of its own, so samples do not depend
+    on what was sampled before them.
     """
 
-    def __init__(self, args: BuildArguments) -> None:
+    def __init__(self, args: SamplingArguments) -> None:
         backend = args.infer_backend
         if backend != "huggingface" and importlib.util.find_spec(backend) is None:
             raise ConstructError(
@@ -41,17 +42,37 @@ class EngineSampler:
             SampleError: for a prompt that the engine refuses.
             ConstructError: when the model cannot be loaded or the GPU is too small.
         """
+        (samples,) = self.together([row])
+        if isinstance(samples, SampleError):
+            raise samples
+        return samples
+
+    def together(self, rows: Sequence[dict]) -> list[list[Sample] | SampleError]:
+        """The samples of several questions asked at once (huggingface); a question that is refused fails alone."""
         from torch import OutOfMemoryError
 
         try:
-            return self._sample(row)
+            return self._sample(rows)
+        except SampleError as error:
+            return [error]
         except ValueError as error:
-            raise SampleError(f"question {row['id']} is refused by the engine ({reason(error)})") from None
+            if len(rows) > 1:
+                return [self.together([row])[0] for row in rows]
+            return [SampleError(f"question {rows[0]['id']} is refused by the engine ({reason(error)})")]
         except OutOfMemoryError:
+            args = self.args
             raise ConstructError(
-                f"the GPU's memory is too small for samples_per_call {self.args.samples_per_call} with this model: write "
-                "a smaller one (1 at least)."
+                f"the GPU's memory is too small for batch_size {args.batch_size} and samples_per_call "
+                f"{args.samples_per_call} with this model: write smaller ones (1 at least)."
             ) from None
+
+    def close(self) -> None:
+        """Gives the model's memory back; the next question would load it again."""
+        if self._chat_model is not None:
+            from ..host.chat import unload
+
+            unload(self._chat_model)
+            self._chat_model = None
 
     @property
     def chat_model(self) -> Any:
@@ -59,32 +80,57 @@ class EngineSampler:
         with self._lock:
             if self._chat_model is None:
                 self._chat_model = _load(self.args)
-                if self.args.infer_backend == "huggingface":
-                    self._generation = Generation(self._chat_model.engine)
             return self._chat_model
 
-    def _sample(self, row: dict) -> list[Sample]:
+    def _sample(self, rows: Sequence[dict]) -> list[list[Sample]]:
         generating = self.chat_model.engine.generating_args  # ours and engine_args together
         if not (generating["do_sample"] and generating["temperature"]):
-            return self._ask(row, 0, 1) * self.args.n  # several at a time would be sampled
+            return [each * self.args.n for each in self._ask(rows, 0, 1)]  # several at a time would be sampled
         # sglang's engine refuses to give several at a time.
         at_a_time = 1 if self.args.infer_backend == "sglang" else self.args.samples_per_call
-        samples: list[Sample] = []
-        while (missing := self.args.n - len(samples)) > 0:
-            samples += self._ask(row, len(samples), min(at_a_time, missing))[:missing]
+        samples: list[list[Sample]] = [[] for _ in rows]
+        while (missing := self.args.n - len(samples[0])) > 0:
+            for known, new in zip(samples, self._ask(rows, len(samples[0]), min(at_a_time, missing))):
+                known += new[:missing]
         return samples
 
-    def _ask(self, row: dict, index: int, count: int) -> list[Sample]:
-        messages = [{"role": "user", "content": row["short_prompt"]}]
+    def _ask(self, rows: Sequence[dict], index: int, count: int) -> list[list[Sample]]:
         if self.args.infer_backend == "huggingface":
-            return self._generation.samples(self.chat_model, messages, count, seed_of(self.args, row, index))
+            return self._generate(rows, count, seed_of(self.args, rows[0], index))
+        (row,) = rows
+        messages = [{"role": "user", "content": row["prompt"]}]
         if self.args.infer_backend == "sglang":  # its engine blocks the loop it runs in, so each request gets its own
             responses = asyncio.run(self.chat_model.achat(messages))
         else:
             responses = self.chat_model.chat(messages, num_return_sequences=count)
         if not responses:
             raise SampleError(f"question {row['id']} got no answer from the engine")
-        return [Sample(response.response_text, self._finish(response)) for response in responses]
+        return [[Sample(response.response_text, self._finish(response)) for response in responses]]
+
+    def _generate(self, rows: Sequence[dict], count: int, seed: int) -> list[list[Sample]]:
+        """`count` samples of each prompt by the huggingface engine.
+
+        The engine takes the tokenizer's end token alone for an answer's end. Templates have further ones: GLM's end every
+        answer with one of those.
+        """
+        import torch
+
+        from ..host.chat import batch_inputs
+
+        engine = self.chat_model.engine
+        inputs = batch_inputs(engine, [row["prompt"] for row in rows], count)
+        torch.manual_seed(seed)
+        with torch.inference_mode():
+            tokens = engine.model.generate(**inputs)[:, inputs["inputs"].shape[1] :].tolist()
+        ends = set(engine.template.get_stop_token_ids(engine.tokenizer))
+        lengths = [next((i for i, token in enumerate(answer, 1) if token in ends), None) for answer in tokens]
+        texts = engine.tokenizer.batch_decode(
+            [answer[:length] for answer, length in zip(tokens, lengths)],
+            skip_special_tokens=getattr(inputs["generation_config"], "skip_special_tokens", True),
+            clean_up_tokenization_spaces=True,
+        )
+        samples = [Sample(text, "stop" if length else "length") for text, length in zip(texts, lengths)]
+        return [samples[i : i + count] for i in range(0, len(samples), count)]
 
     def _finish(self, response: Any) -> str:
         if self.args.infer_backend == "vllm":
@@ -95,46 +141,7 @@ class EngineSampler:
         return "stop" if response.response_length < min(room, engine.generating_args["max_new_tokens"]) else "length"
 
 
-class Generation:
-    """Generation of a huggingface engine, with a seed, a look at the tokens, and an end when the user wants it.
-
-    The engine takes the tokenizer's end token alone for an answer's end. Templates have further ones: GLM's end every
-    answer with one of those.
-    """
-
-    def __init__(self, engine: Any) -> None:
-        self._generate = engine.model.generate
-        self._ends = engine.template.get_stop_token_ids(engine.tokenizer)
-        self._stopped = False
-        self._tokens: Any = None  # (samples, prompt and answer)
-        engine.model.generate = self._watched
-
-    def samples(self, chat_model: Any, messages: list[dict], count: int, seed: int) -> list[Sample]:
-        import torch
-
-        torch.manual_seed(seed)
-        try:
-            responses = chat_model.chat(messages, num_return_sequences=count)
-        except KeyboardInterrupt:
-            self._stopped = True  # the engine generates in a thread that Python would wait for
-            raise
-        ends = torch.tensor(self._ends, device=self._tokens.device)
-        ended = torch.isin(self._tokens[:, responses[0].prompt_length :], ends).any(dim=1).tolist()
-        return [Sample(response.response_text, "stop" if end else "length") for response, end in zip(responses, ended)]
-
-    def _watched(self, **kwargs) -> Any:
-        from transformers import StoppingCriteriaList
-
-        self._tokens = self._generate(**kwargs, stopping_criteria=StoppingCriteriaList([self._check]))
-        return self._tokens
-
-    def _check(self, tokens: Any, scores: Any, **kwargs) -> Any:
-        if self._stopped:
-            raise InterruptedError
-        return tokens.new_zeros(len(tokens), dtype=bool)
-
-
-def _load(args: BuildArguments) -> Any:
+def _load(args: SamplingArguments) -> Any:
     from ..host.chat import load_chat_model
 
     arguments = {

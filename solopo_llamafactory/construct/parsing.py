@@ -35,6 +35,19 @@ def parse(cls: type[T], argv: list[str]) -> T:
     return cls(**values)
 
 
+def check_types(args: Any) -> None:
+    """Gives every field of a dataclass its type, or refuses its value."""
+    for item in dataclasses.fields(args):
+        setattr(args, item.name, checked(item, getattr(args, item.name)))
+
+
+def require(args: Any, *keys: str) -> None:
+    """Refuses keys that were left out."""
+    for key in keys:
+        if getattr(args, key) is None:
+            raise ConstructError(f"`{key}` is missing: add `{key}: ...` to the YAML or {key}=... to the command.")
+
+
 def checked(item: Field, value: Any) -> Any:
     """Returns the value in one of the field's types, or refuses it. YAML checks no types."""
     choices = _choices(item)

@@ -1,8 +1,8 @@
-"""`solopo sample`: answers to each question on its short context, in a file that only grows.
+"""Answers of a model to one prompt after another, in a file that only grows: `solopo sample` and `solopo eval`.
 
-A sampler is a callable that takes a row of contexts.jsonl (without its long prompt) and returns the samples of that
-question; its attribute `workers` says how many rows it may work on at a time. What it needs, such as a model, it loads at
-its first question, so that a finished file costs nothing to go through again.
+A row has an `id` and a `prompt`. A sampler is a callable that takes a row and returns its samples; its attribute `workers`
+says how many calls may be under way at a time. What it needs, such as a model, it loads at its first question, so that a
+finished file costs nothing to go through again.
 """
 
 import dataclasses
@@ -11,18 +11,18 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
-from .arguments import BuildArguments
-from .errors import ConstructError
-from .files import missing, read_rows
+from .errors import ConstructError, Skip
+from .files import missing
+from .sampling_arguments import SamplingArguments
 
 
 # What decides a question's samples, beside its prompt. The server's address and its patience do not.
@@ -54,18 +54,25 @@ class SampleError(Exception):
     """Leaves one question without samples for this run; the next run asks it again."""
 
 
+class TooLongError(SampleError):
+    """A server refuses a prompt for its length."""
+
+
 class Sampler(Protocol):
     """What asks a model."""
 
-    workers: int  # rows that may be asked at a time
+    workers: int  # calls that may be under way at a time
 
     def __call__(self, row: dict) -> list[Sample]:
-        """Returns the samples of one question, or raises `SampleError`."""
+        """Returns the samples of one question, or raises `SampleError`, or `Skip` where it need not be asked."""
+
+    def together(self, rows: Sequence[dict]) -> list[list[Sample] | SampleError]:
+        """The samples of several questions asked at once, or why one has none (huggingface with a `batch_size`)."""
 
 
 @dataclass
 class Counts:
-    """Questions in contexts.jsonl, those with samples and those that are enough, and this run's new and failed ones."""
+    """All questions, those with samples and those that are enough, and this run's new and failed ones."""
 
     questions: int
     finished: int = 0
@@ -75,39 +82,59 @@ class Counts:
 
 
 def sample(
-    args: BuildArguments, sampler: Sampler, is_enough: Callable[[dict, list[Sample]], bool], wanted: int
+    args: SamplingArguments,
+    rows: Sequence[dict],
+    path: Path,
+    sampler: Sampler,
+    is_enough: Callable[[dict, list[Sample]], bool] = lambda row, samples: False,
+    wanted: int | None = None,
+    size: Callable[[dict], int] = lambda row: 1,
+    **bar,
 ) -> Counts:
     """Samples one question after another until `wanted` of them are enough. Killed at any time, it can be run again.
 
     Args:
-        is_enough: whether a row of contexts.jsonl with these samples is what the next step needs.
+        path: the file of samples, which is appended to.
+        is_enough: whether a row with these samples is what the next step needs.
+        wanted: how many; all rows are asked without it.
+        size: what a row adds to the progress bar.
+        bar: further arguments of the bar.
 
     Raises:
         ConstructError: for a file of other settings, a broken one, one in use, or a model that does not answer.
     """
-    rows = {row["id"]: row for row in read_contexts(args)}
-    counts = Counts(len(rows))
-    with _opened(args.samples_path) as file:
-        unasked = dict(rows)
-        for id, samples in _read_finished(args, file, rows):
+    by_id = {row["id"]: row for row in rows}
+    counts = Counts(len(by_id))
+    with _opened(path) as file:
+        unasked = dict(by_id)
+        for id, samples in _read_finished(args, file, by_id):
             unasked.pop(id, None)
-            counts.usable += is_enough(rows[id], samples)
-        counts.finished = len(rows) - len(unasked)
-        if counts.usable < wanted:
-            _sample_missing(args, sampler, is_enough, wanted, list(unasked.values()), file, counts)
+            counts.usable += is_enough(by_id[id], samples)
+        counts.finished = len(by_id) - len(unasked)
+        if unasked and (wanted is None or counts.usable < wanted):
+            from tqdm import tqdm
+
+            done = sum(map(size, rows)) - sum(map(size, unasked.values()))
+            bar = {"desc": "sampling", "unit": "question", "dynamic_ncols": True, **bar}
+            with tqdm(total=sum(map(size, rows)), initial=done, **bar) as progress:
+                asked = _asked(sampler, _batches(args, rows, unasked))
+                answers = ((row, result) for row, result in asked if row["id"] in unasked)
+                _append_answers(args, answers, is_enough, wanted, file, counts, progress, size)
     return counts
 
 
-def settings(args: BuildArguments, row: dict) -> str:
+def settings(args: SamplingArguments, row: dict) -> str:
     """Digest of all that shapes the samples of a row."""
     shaping = {key: getattr(args, key) for key in SHAPING}
     if args.infer_backend == "huggingface":  # each group has its own seed
         shaping["samples_per_call"] = args.samples_per_call
-    text = json.dumps([shaping, row["short_prompt"]], sort_keys=True)
+        if args.batch_size > 1:
+            shaping["batch_size"] = args.batch_size
+    text = json.dumps([shaping, row["prompt"]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def seed_of(args: BuildArguments, row: dict, index: int) -> int:
+def seed_of(args: SamplingArguments, row: dict, index: int) -> int:
     """Seed (31 bits) of the samples that are asked for together, `index` being the first one's."""
     digest = hashlib.sha256(f"{args.seed}|{row['id']}|{index}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
@@ -117,13 +144,6 @@ def reason(error: BaseException) -> str:
     """An error and its cause on one line; many a client's own words say little."""
     said = [" ".join(str(each).split()) for each in (error, error.__cause__) if each is not None]
     return ": ".join(filter(None, said))[:300] or type(error).__name__
-
-
-def read_contexts(args: BuildArguments) -> Iterator[dict]:
-    """The rows of contexts.jsonl without their long prompts."""
-    for row in read_rows(args.contexts_path, "synthesize"):
-        row.pop("long_prompt", None)  # by far the largest part
-        yield row
 
 
 @contextmanager
@@ -143,25 +163,26 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise ConstructError(f"'{path}' cannot be written ({error}): give another output.") from None
 
 
-def read_samples(args: BuildArguments, rows: dict[str, dict]) -> Iterator[tuple[str, list[Sample]]]:
+def read_samples(args: SamplingArguments, path: Path, rows: dict[str, dict]) -> Iterator[tuple[str, list[Sample]]]:
     """The finished questions among `rows`, for the steps after sampling.
 
     Raises:
         ConstructError: for a file that is missing, torn or of other settings.
     """
-    path = args.samples_path
     if not path.is_file():
         raise missing(path, "sample")
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 raise ConstructError(f"'{path}' line {number} is torn: run `solopo sample` with the same YAML again.")
-            yield from _parse(args, line, number, rows)
+            yield from _parse(args, path, line, number, rows)
 
 
-def _read_finished(args: BuildArguments, file: BinaryIO, rows: dict[str, dict]) -> Iterator[tuple[str, list[Sample]]]:
+def _read_finished(
+    args: SamplingArguments, file: BinaryIO, rows: dict[str, dict]
+) -> Iterator[tuple[str, list[Sample]]]:
     """Yields the finished questions among `rows`; a last line that a killed run left torn is cut off."""
-    path = args.samples_path
+    path = file.name
     size, end = os.fstat(file.fileno()).st_size, 0
     file.seek(0)
     for number, line in enumerate(file, 1):
@@ -170,7 +191,7 @@ def _read_finished(args: BuildArguments, file: BinaryIO, rows: dict[str, dict]) 
             print(f"'{path}': the last line was torn and is cut off; its question is sampled again.", file=sys.stderr)
             file.truncate(end - len(line))
             return
-        yield from _parse(args, line, number, rows)
+        yield from _parse(args, path, line, number, rows)
 
 
 def _is_whole(line: bytes) -> bool:
@@ -181,22 +202,21 @@ def _is_whole(line: bytes) -> bool:
 
 
 def _parse(
-    args: BuildArguments, line: bytes, number: int, rows: dict[str, dict]
+    args: SamplingArguments, path: str | Path, line: bytes, number: int, rows: dict[str, dict]
 ) -> Iterator[tuple[str, list[Sample]]]:
-    """The line's question with its samples; nothing for one that is not among `rows`, of an earlier synthesis."""
+    """The line's question with its samples; nothing for one that is not among `rows`."""
     try:
         row = json.loads(line)
         id, made_with, samples = row["id"], row["settings"], [Sample(**each) for each in row["samples"]]
     except (KeyError, TypeError, ValueError):
         raise ConstructError(
-            f"'{args.samples_path}' line {number} is no row of samples: remove this line, and its question is sampled "
-            "again."
+            f"'{path}' line {number} is no row of samples: remove this line, and its question is sampled again."
         ) from None
     if id not in rows:
         return
     if made_with != settings(args, rows[id]):
         raise ConstructError(
-            f"'{args.samples_path}' line {number} was made with other settings (of the model, of sampling or of its "
+            f"'{path}' line {number} was made with other settings (of the model, of sampling or of its "
             "context): delete the file to sample anew, or write another output."
         )
     yield id, samples
@@ -213,45 +233,53 @@ def _append(file: BinaryIO, row: dict) -> None:
         ) from None
 
 
-def _sample_missing(
-    args: BuildArguments,
-    sampler: Sampler,
+def _batches(args: SamplingArguments, rows: Sequence[dict], missing: dict[str, dict]) -> Iterator[Sequence[dict]]:
+    """What is asked together. A batch is whole though a part of it is finished, so that a killed run changes no answer."""
+    size = args.batch_size if args.infer_backend == "huggingface" else 1
+    for start in range(0, len(rows), size):
+        batch = rows[start : start + size]
+        if any(row["id"] in missing for row in batch):
+            yield batch
+
+
+def _append_answers(
+    args: SamplingArguments,
+    answers: Iterable[tuple[dict, list[Sample] | Exception]],
     is_enough: Callable[[dict, list[Sample]], bool],
-    wanted: int,
-    rows: list[dict],
+    wanted: int | None,
     file: BinaryIO,
     counts: Counts,
+    progress: Any,
+    size: Callable[[dict], int],
 ) -> None:
-    """Asks and appends until enough questions are usable; gives up when many in a row fail."""
-    from tqdm import tqdm
-
+    """Appends answers until enough questions are usable; gives up when many in a row fail."""
     in_a_row = 0
     error: SampleError | None = None
-    with tqdm(
-        total=counts.questions, initial=counts.finished, desc="sampling", unit="question", dynamic_ncols=True
-    ) as progress:
-        for row, result in _asked(sampler, rows):
-            if isinstance(result, SampleError):
-                error = result
-                counts.failed += 1
-                in_a_row += 1
-                if in_a_row == MOST_FAILURES:
-                    raise ConstructError(
-                        f"{MOST_FAILURES} questions in a row got no answer, the last one because of: {error}; what is "
-                        f"finished is kept in '{args.samples_path}' and the same command continues."
-                    )
-            elif isinstance(result, Exception):
-                raise result
-            else:
-                _append(file, {"id": row["id"], "settings": settings(args, row), "samples": result})
-                in_a_row = 0
-                counts.sampled += 1
-                counts.finished += 1
-                counts.usable += is_enough(row, result)
-                progress.update()
-            progress.set_postfix(usable=f"{counts.usable}/{wanted}", failed=counts.failed, refresh=False)
-            if counts.usable >= wanted:
-                break
+    for row, result in answers:
+        if isinstance(result, SampleError):
+            error = result
+            counts.failed += 1
+            in_a_row += 1
+            if in_a_row == MOST_FAILURES:
+                raise ConstructError(
+                    f"{MOST_FAILURES} questions in a row got no answer, the last one because of: {error}; what is "
+                    f"finished is kept in '{file.name}' and the same command continues."
+                )
+        elif isinstance(result, Skip):
+            progress.update(size(row))
+        elif isinstance(result, Exception):
+            raise result
+        else:
+            _append(file, {"id": row["id"], "settings": settings(args, row), "samples": result})
+            in_a_row = 0
+            counts.sampled += 1
+            counts.finished += 1
+            counts.usable += is_enough(row, result)
+            progress.update(size(row))
+        usable = {} if wanted is None else {"usable": f"{counts.usable}/{wanted}"}
+        progress.set_postfix(**usable, failed=counts.failed, refresh=False)
+        if wanted is not None and counts.usable >= wanted:
+            break
     if error is not None:
         print(
             f"{counts.failed} questions got no answer, the last of them because of: {error}; the same command asks "
@@ -260,27 +288,29 @@ def _sample_missing(
         )
 
 
-def _asked(sampler: Sampler, rows: Iterable[dict]) -> Iterator[tuple[dict, list[Sample] | Exception]]:
-    """Asks up to `sampler.workers` rows at a time and yields each with what came back."""
+def _asked(sampler: Sampler, batches: Iterable[Sequence[dict]]) -> Iterator[tuple[dict, list[Sample] | Exception]]:
+    """Asks up to `sampler.workers` batches at a time and yields each row with what came back."""
 
-    def ask(row: dict) -> list[Sample] | Exception:
+    def ask(batch: Sequence[dict]) -> list[tuple[dict, list[Sample] | Exception]]:
         try:
-            return sampler(row)
+            results = [sampler(batch[0])] if len(batch) == 1 else sampler.together(batch)
         except Exception as error:
-            return error
+            results = [error] * len(batch)
+        return list(zip(batch, results))
 
     if sampler.workers == 1:
-        yield from ((row, ask(row)) for row in rows)
+        for batch in batches:
+            yield from ask(batch)
         return
-    rows = iter(rows)
+    batches = iter(batches)
     done: SimpleQueue = SimpleQueue()
     under_way = 0
     while True:
-        for row in islice(rows, sampler.workers - under_way):
+        for batch in islice(batches, sampler.workers - under_way):
             # Python waits at its end for the threads of a pool; daemons are left to their unanswered requests.
-            Thread(target=lambda row=row: done.put((row, ask(row))), daemon=True).start()
+            Thread(target=lambda batch=batch: done.put(ask(batch)), daemon=True).start()
             under_way += 1
         if not under_way:
             return
-        yield done.get()
+        yield from done.get()
         under_way -= 1

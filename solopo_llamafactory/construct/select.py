@@ -9,11 +9,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from .arguments import BuildArguments
-from .contexts import reasons
+from .contexts import read_contexts, reasons
 from .errors import ConstructError
 from .files import atomic_writer, read_json, read_rows, write_json, write_line
 from .rendering import Renderer
-from .sampling import Sample, read_contexts, read_samples
+from .sampling import Sample, read_samples
 from .sub_em import mentions_after_marker, sub_em
 from .text import normalize
 
@@ -168,7 +168,7 @@ def _make_pairs(args: BuildArguments, questions: dict[str, dict]) -> tuple[dict[
     pairs: dict[str, Pair] = {}
     by_hops: dict[str, Counter[str]] = defaultdict(Counter)
     right, total, cut_off, unclear = Counter(), Counter(), 0, 0
-    for id, all_samples in read_samples(args, questions):
+    for id, all_samples in read_samples(args, args.samples_path, questions):
         question = questions[id]
         judged = judge(all_samples, question["answers"])
         hops = str(question["hops"])

@@ -1,23 +1,28 @@
 """Sampling through a server with OpenAI's interface: vLLM, SGLang, `llamafactory-cli api` or a hosted one."""
 
 import os
+import re
 import sys
 from statistics import fmean
 from threading import Lock
 from typing import Any
 
-from .arguments import BuildArguments
 from .errors import ConstructError
-from .sampling import Sample, SampleError, reason, seed_of
+from .sampling import Sample, SampleError, TooLongError, reason, seed_of
+from .sampling_arguments import SamplingArguments
 
 
 PATIENCE = 20.0  # seconds for the first sign of life
+# What vLLM, SGLang, llama.cpp and hosted servers say of a prompt that is too long for the model.
+TOO_LONG = re.compile(
+    r"context.(length|size|window)|longer than|too long|maximum (sequence|input) length", re.IGNORECASE
+)
 
 
 class ServerSampler:
     """Asks a server; the client repeats requests that fail (no connection, no answer in time, status 408, 409, 429, 5xx)."""
 
-    def __init__(self, args: BuildArguments) -> None:
+    def __init__(self, args: SamplingArguments) -> None:
         try:
             import openai  # noqa: F401
         except ImportError:
@@ -51,14 +56,29 @@ class ServerSampler:
                 self._client = _connect(self.args)
             return self._client
 
-    def _ask(self, row: dict, index: int, count: int) -> list[Sample]:
+    @property
+    def window(self) -> int | None:
+        """Tokens that the model takes, prompt and answer together, where the server tells them (vLLM and SGLang do)."""
         from openai import APIError
+
+        try:
+            models = {model.id: model for model in self.client.models.list()}
+        except (APIError, ValueError):  # no such list
+            return None
+        served = models.get(self.args.model_name_or_path)
+        length = getattr(served, "max_model_len", None)
+        if length is None and served is not None:  # vLLM tells it for an adapter's base model alone
+            length = getattr(models.get(getattr(served, "parent", None)), "max_model_len", None)
+        return length
+
+    def _ask(self, row: dict, index: int, count: int) -> list[Sample]:
+        from openai import APIError, BadRequestError
 
         args = self.args
         try:
             completion = self.client.chat.completions.create(
                 model=args.model_name_or_path,
-                messages=[{"role": "user", "content": row["short_prompt"]}],
+                messages=[{"role": "user", "content": row["prompt"]}],
                 n=count,
                 temperature=args.temperature,
                 top_p=args.top_p,
@@ -67,6 +87,9 @@ class ServerSampler:
                 extra_body=args.engine_args or None,
                 **({"logprobs": True} if args.policy == "likeliest" else {}),
             )
+        except BadRequestError as error:
+            kind = TooLongError if TOO_LONG.search(str(error)) else SampleError
+            raise kind(f"question {row['id']}: {reason(error)}") from None
         except APIError as error:
             raise SampleError(f"question {row['id']}: {reason(error)}") from None
         choices = getattr(completion, "choices", None)  # whatever came with status 200
@@ -89,7 +112,7 @@ class ServerSampler:
         return Sample(text, "stop" if choice.finish_reason == "stop" else "length", logp)
 
 
-def _connect(args: BuildArguments) -> Any:
+def _connect(args: SamplingArguments) -> Any:
     """A client; one cheap request tells whether there is a server."""
     import openai
     from tqdm import tqdm

@@ -1,6 +1,9 @@
 """LLaMA-Factory's chat engines, which only sampling needs (so not in imports.py, which training loads)."""
 
+import gc
 import os
+from collections.abc import Sequence
+from typing import Any
 
 
 VERBOSITY = "LLAMAFACTORY_VERBOSITY"
@@ -17,3 +20,48 @@ def load_chat_model(arguments: dict):
     finally:
         if asked_for is None:
             del os.environ[VERBOSITY]
+
+
+def batch_inputs(engine: Any, prompts: Sequence[str], count: int) -> dict[str, Any]:
+    """What the huggingface engine would give to `generate` for each prompt, padded on the left to one batch.
+
+    Args:
+        count: answers to each prompt.
+
+    Returns:
+        `inputs` and `attention_mask` (prompts, longest prompt), `generation_config`, and what else the template adds.
+    """
+    import torch
+
+    each = []
+    for prompt in prompts:
+        messages = [{"role": "user", "content": prompt}]
+        arguments = (
+            engine.model,
+            engine.tokenizer,
+            engine.processor,
+            engine.template,
+            engine.generating_args,
+            messages,
+        )
+        each.append(engine._process_args(*arguments, input_kwargs={"num_return_sequences": count})[0])
+    longest = max(one["inputs"].shape[1] for one in each)
+    batch = dict(each[0])
+    for name, value in batch.items():
+        if isinstance(value, torch.Tensor):  # (1, prompt)
+            filling = engine.tokenizer.pad_token_id if name == "inputs" else 0
+            pads = [longest - one[name].shape[1] for one in each]
+            padded = [torch.nn.functional.pad(one[name], (pad, 0), value=filling) for one, pad in zip(each, pads)]
+            batch[name] = torch.cat(padded)
+    return batch
+
+
+def unload(chat_model: Any) -> None:
+    """Ends a chat model and gives its memory back."""
+    from llamafactory.extras.misc import torch_gc
+
+    chat_model._loop.call_soon_threadsafe(chat_model._loop.stop)
+    chat_model._thread.join()
+    del chat_model.engine
+    gc.collect()
+    torch_gc()

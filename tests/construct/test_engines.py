@@ -10,11 +10,13 @@ import pytest
 
 from solopo_llamafactory.construct import engines
 from solopo_llamafactory.construct.arguments import BuildArguments
+from solopo_llamafactory.construct.contexts import read_contexts
 from solopo_llamafactory.construct.engines import EngineSampler
 from solopo_llamafactory.construct.errors import ConstructError
-from solopo_llamafactory.construct.sampling import Sample, SampleError, sample
+from solopo_llamafactory.construct.sampling import Sample, SampleError, seed_of
 
-from .test_sampling import arguments, context, write_contexts
+from .helpers import write_lines
+from .test_sampling import arguments, context, question, sample, write_contexts
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def test_a_run_in_pieces_gives_the_same_bytes(make_args):
 
 def test_samples_differ_within_and_between_groups_and_questions(make_args):
     sampler = EngineSampler(make_args())
-    first, second = sampler(context(0)), sampler(context(1))
+    first, second = sampler(question(0)), sampler(question(1))
     assert len(first) == len(second) == 5
     assert len({each.text for each in first + second}) == 10
 
@@ -57,53 +59,130 @@ def test_samples_differ_within_and_between_groups_and_questions(make_args):
 def test_greedy_generates_once_and_repeats(make_args, monkeypatch):
     sampler = EngineSampler(make_args(temperature=0))
     counts = []
-    generate = engines.Generation.samples
+    generate = EngineSampler._generate
 
-    def counting(self, chat_model, messages, count, seed):
+    def counting(self, rows, count, seed):
         counts.append(count)
-        return generate(self, chat_model, messages, count, seed)
+        return generate(self, rows, count, seed)
 
-    monkeypatch.setattr(engines.Generation, "samples", counting)
-    samples = sampler(context(0))
+    monkeypatch.setattr(EngineSampler, "_generate", counting)
+    samples = sampler(question(0))
     assert counts == [1] and len(samples) == 5 and len(set(samples)) == 1
-    assert sampler(context(0)) == samples
+    assert sampler(question(0)) == samples
 
 
 def test_engine_args_beat_ours(make_args):
     sampler = EngineSampler(make_args(engine_args={"do_sample": False, "max_new_tokens": 3}))
-    assert len({each.text for each in sampler(context(0))}) == 1
+    assert len({each.text for each in sampler(question(0))}) == 1
     generating = sampler.chat_model.engine.generating_args
     assert (generating["max_new_tokens"], generating["top_k"], generating["top_p"]) == (3, 0, 1.0)
 
 
 def test_every_end_of_the_template_is_an_end(make_args, monkeypatch):
-    assert {each.finish for each in EngineSampler(make_args())(context(0))} == {"length"}
+    assert {each.finish for each in EngineSampler(make_args())(question(0))} == {"length"}
     from llamafactory.data.template import Template
 
     monkeypatch.setattr(Template, "get_stop_token_ids", lambda self, tokenizer: list(range(3, len(tokenizer), 2)))
     sampler = EngineSampler(make_args(samples_per_call=5))
-    assert {each.finish for each in sampler(context(0))} == {"stop"}
+    assert {each.finish for each in sampler(question(0))} == {"stop"}
     # What the host says of such answers, shorter than they may be.
     (response,) = sampler.chat_model.chat([{"role": "user", "content": "Where?"}])
     assert response.response_length < 12 and response.finish_reason == "length"
 
 
+def test_one_answer_is_the_hosts_own(make_args):
+    """The same tokens with the same seed as the host's chat gives."""
+    import torch
+
+    sampler = EngineSampler(make_args(n=3, samples_per_call=3))
+    ours = sampler(question(0))
+    torch.manual_seed(seed_of(sampler.args, question(0), 0))
+    messages = [{"role": "user", "content": question(0)["prompt"]}]
+    theirs = sampler.chat_model.chat(messages, num_return_sequences=3)
+    assert [each.text for each in ours] == [each.response_text for each in theirs]
+
+
+LENGTHS = (1, 90, 7, 30, 2)
+
+
+def uneven(args: BuildArguments) -> list[dict]:
+    """Contexts of quite different lengths, in the arguments' folder."""
+    rows = [context(i, short_prompt=f"Where is {'the hall of ' * length}{i}?") for i, length in enumerate(LENGTHS)]
+    write_lines(args.contexts_path, *rows)
+    return list(read_contexts(args))
+
+
+def test_a_batch_answers_as_one_by_one(make_args, monkeypatch):
+    from llamafactory.data.template import Template
+
+    # Some answers end early, others do not: what follows an end is padding.
+    monkeypatch.setattr(Template, "get_stop_token_ids", lambda self, tokenizer: list(range(3, len(tokenizer), 9)))
+    args = make_args(temperature=0, n=1, batch_size=len(LENGTHS), max_new_tokens=24)
+    sampler = EngineSampler(args)
+    rows = uneven(args)
+    alone = [sampler(row) for row in rows]
+    assert sampler.together(rows) == alone
+    assert len({each.text for (each,) in alone}) > 3
+    assert {each.finish for (each,) in alone} == {"stop", "length"}
+
+
+def test_a_batch_stopped_in_its_middle_gives_the_same_bytes(make_args):
+    def run_uneven(name: str, until: str = "", **changes) -> bytes:
+        args = make_args(name, n=3, **changes)
+        uneven(args)
+        return run(args, until)
+
+    whole = run_uneven("whole", batch_size=3)
+    lines = whole.splitlines(keepends=True)
+    assert len(lines) == len(LENGTHS)
+    for kept in (1, 2, 4):  # in the first batch, and in the second
+        assert run_uneven(f"after {kept}", until=f"q{kept - 1}", batch_size=3) == b"".join(lines[:kept])
+        assert run_uneven(f"after {kept}", batch_size=3) == whole
+    with pytest.raises(ConstructError, match="made with other settings"):
+        run_uneven("whole", batch_size=2)
+
+
+def test_a_prompt_that_is_refused_fails_alone(make_args, monkeypatch):
+    args = make_args(n=2, batch_size=3)
+    sampler = EngineSampler(args)
+    engine = sampler.chat_model.engine
+    process = engine._process_args
+
+    def refusing(*args, **kwargs):
+        if "is 1?" in args[5][0]["content"]:
+            raise ValueError("no such prompt")
+        return process(*args, **kwargs)
+
+    monkeypatch.setattr(engine, "_process_args", refusing, raising=False)
+    first, second, third = sampler.together([question(i) for i in range(3)])
+    assert len(first) == len(third) == 2 and isinstance(second, SampleError) and "no such prompt" in str(second)
+
+
+def test_a_closed_model_is_gone(make_args):
+    import gc
+    import weakref
+
+    sampler = EngineSampler(make_args(n=1))
+    before = sampler(question(0))
+    model, loop = weakref.ref(sampler.chat_model.engine.model), sampler.chat_model._thread
+    sampler.close()
+    gc.collect()
+    assert model() is None and not loop.is_alive()
+    assert sampler(question(0)) == before
+
+
 def test_ctrl_c_ends_a_generation_under_way(make_args):
     sampler = EngineSampler(make_args(max_new_tokens=8000, n=1))
-    engine = sampler.chat_model.engine
+    sampler.chat_model  # loaded
 
     def interrupt():
-        while not engine.semaphore.locked():
-            time.sleep(0.01)
-        time.sleep(0.2)
+        time.sleep(1)
         os.kill(os.getpid(), signal.SIGINT)
 
+    start = time.monotonic()
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
-        sampler(context(0))
-    start = time.monotonic()
-    while engine.semaphore.locked() and time.monotonic() - start < 60:
-        time.sleep(0.01)
+        sampler(question(0))
     assert time.monotonic() - start < 5
 
 
@@ -118,7 +197,7 @@ def test_ctrl_c_ends_a_generation_under_way(make_args):
 )
 def test_what_cannot_be_loaded_is_named(make_args, changes, words):
     with pytest.raises(ConstructError) as caught:
-        EngineSampler(make_args(**changes))(context(0))
+        EngineSampler(make_args(**changes))(question(0))
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -163,11 +242,11 @@ def fake_engine(tmp_path, monkeypatch):
 def test_fewer_answers_than_asked_for_are_made_up_for(fake_engine):
     for most, counts in ((99, [2, 2, 1]), (1, [2, 2, 2, 2, 1])):
         sampler, chat_model = fake_engine("vllm", most=most, finish_reason="stop")
-        assert sampler(context(0)) == [Sample("Esk", "stop")] * 5 and chat_model.counts == counts
+        assert sampler(question(0)) == [Sample("Esk", "stop")] * 5 and chat_model.counts == counts
         assert sampler.workers == 16
     sampler, chat_model = fake_engine("vllm", most=0)
     with pytest.raises(SampleError, match="no answer"):
-        sampler(context(0))
+        sampler(question(0))
 
 
 @pytest.mark.parametrize(
@@ -180,10 +259,10 @@ def test_fewer_answers_than_asked_for_are_made_up_for(fake_engine):
 )
 def test_sglang_is_asked_one_by_one_and_ends_are_told_by_length(fake_engine, response, finish):
     sampler, chat_model = fake_engine("sglang", finish_reason="length", **response)
-    assert sampler(context(0)) == [Sample("Esk", finish)] * 5 and chat_model.counts == [1] * 5
+    assert sampler(question(0)) == [Sample("Esk", finish)] * 5 and chat_model.counts == [1] * 5
 
 
 def test_a_prompt_that_an_engine_refuses_is_left_out(fake_engine):
     sampler, _ = fake_engine("vllm", refuses=True)
     with pytest.raises(SampleError, match="q0 is refused by the engine .the prompt is too long"):
-        sampler(context(0))
+        sampler(question(0))

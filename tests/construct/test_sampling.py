@@ -14,8 +14,9 @@ import pytest
 
 from solopo_llamafactory.construct import sampling
 from solopo_llamafactory.construct.arguments import BuildArguments
-from solopo_llamafactory.construct.errors import ConstructError
-from solopo_llamafactory.construct.sampling import Sample, SampleError, sample, seed_of, settings
+from solopo_llamafactory.construct.contexts import read_contexts
+from solopo_llamafactory.construct.errors import ConstructError, Skip
+from solopo_llamafactory.construct.sampling import Counts, Sample, SampleError, seed_of, settings
 
 from .helpers import CORPUS, write_lines
 
@@ -30,11 +31,20 @@ def context(number: int, **changes) -> dict:
     return {**row, **changes}
 
 
+def question(number: int, **changes) -> dict:
+    """That row as samplers see it."""
+    return {"id": f"q{number}", "answers": ["Esk"], "prompt": f"Where is {number}?", **changes}
+
+
+def sample(args: BuildArguments, sampler, *enough, **options) -> Counts:
+    """Sampling as the builder does it."""
+    return sampling.sample(args, list(read_contexts(args)), args.samples_path, sampler, *enough, **options)
+
+
 def write_contexts(args: BuildArguments, count: int) -> list[dict]:
     args.folder.mkdir(exist_ok=True)
-    rows = [context(number) for number in range(count)]
-    write_lines(args.contexts_path, *rows)
-    return rows
+    write_lines(args.contexts_path, *(context(number) for number in range(count)))
+    return [question(number) for number in range(count)]
 
 
 class FakeSampler:
@@ -115,7 +125,7 @@ def test_a_sampler_sees_no_long_prompt_and_text_survives(tmp_path):
             return [Sample("zwei\nZeilen\u2028é 💡 \ud83d", "length")]
 
     sample(args, Sampler(), is_enough, wanted=1)
-    assert seen == [{key: value for key, value in context(0).items() if key != "long_prompt"}]
+    assert seen == [question(0)]
     assert finished(args)[0]["samples"] == [{"text": "zwei\nZeilen\u2028é 💡 ?", "finish": "length", "logp": None}]
 
 
@@ -240,6 +250,7 @@ def test_a_broken_line_elsewhere_is_named_and_nothing_is_changed(tmp_path, broke
         {"template": "llama3"},
         {"engine_args": {"top_k": 50}},
         {"samples_per_call": 4},
+        {"batch_size": 2},
         {"infer_backend": "vllm"},
     ],
 )
@@ -253,9 +264,9 @@ def test_a_file_of_other_settings_is_refused(tmp_path, changes):
 
 def test_a_changed_prompt_is_refused(tmp_path):
     args = arguments(tmp_path)
-    rows = write_contexts(args, 2)
+    write_contexts(args, 2)
     sample(args, FakeSampler(), is_enough, wanted=1)
-    write_lines(args.contexts_path, rows[0], context(1, short_prompt="Another?"))
+    write_lines(args.contexts_path, context(0), context(1, short_prompt="Another?"))
     with pytest.raises(ConstructError, match="line 2 was made with other settings"):
         sample(args, FakeSampler(), is_enough, wanted=1)
 
@@ -273,10 +284,10 @@ def test_a_server_may_move_and_be_asked_otherwise(tmp_path):
 
 def test_rows_of_an_earlier_synthesis_stay_and_are_ignored(tmp_path):
     args = arguments(tmp_path)
-    rows = write_contexts(args, 3)
+    write_contexts(args, 3)
     sample(args, FakeSampler(usable=["q0"]), is_enough, wanted=9)
     before = args.samples_path.read_bytes()
-    write_lines(args.contexts_path, rows[2], context(7))
+    write_lines(args.contexts_path, context(2), context(7))
     sampler = FakeSampler()
     counts = sample(args, sampler, is_enough, wanted=1)
     assert sampler.asked == ["q7"] and (counts.questions, counts.finished, counts.usable) == (2, 2, 0)
@@ -313,10 +324,25 @@ def test_a_full_disk_is_named_and_the_next_run_continues(tmp_path):
     assert ids(args) == [f"q{i}" for i in range(9)]
 
 
+def test_rows_that_need_not_be_asked_are_no_failures(tmp_path, capsys):
+    args = arguments(tmp_path)
+    write_contexts(args, 12)
+
+    class Skipping(FakeSampler):
+        def __call__(self, row):
+            if row["id"] != "q11":
+                raise Skip("beyond")
+            return super().__call__(row)
+
+    counts = sample(args, Skipping())
+    assert (counts.finished, counts.failed) == (1, 0) and ids(args) == ["q11"]
+    assert "12/12" in capsys.readouterr().err
+
+
 def test_seeds_differ_by_question_group_and_seed(tmp_path):
     args, other = arguments(tmp_path), arguments(tmp_path, seed=43)
-    seeds = [seed_of(args, context(0), 0), seed_of(args, context(0), 8), seed_of(args, context(1), 0)]
-    assert len({*seeds, seed_of(other, context(0), 0)}) == 4 and all(0 <= seed < 2**31 for seed in seeds)
+    seeds = [seed_of(args, question(0), 0), seed_of(args, question(0), 8), seed_of(args, question(1), 0)]
+    assert len({*seeds, seed_of(other, question(0), 0)}) == 4 and all(0 <= seed < 2**31 for seed in seeds)
     assert seeds[0] == 807334001  # the same in every process and version
 
 

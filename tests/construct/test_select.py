@@ -50,7 +50,7 @@ def write(args: BuildArguments, contexts: list[dict], samples: list[dict]) -> No
     write_lines(args.contexts_path, *contexts)
     (args.folder / "synthesis.json").write_text(json.dumps({"arguments": {"seed": 42}}))
     rows = {row["id"]: row for row in contexts}
-    made_with = {id: settings(args, row) for id, row in rows.items()}
+    made_with = {id: settings(args, {**row, "prompt": row["short_prompt"]}) for id, row in rows.items()}
     write_lines(args.samples_path, *({**row, "settings": made_with.get(row["id"], "x")} for row in samples))
 
 

@@ -18,11 +18,11 @@ import pytest
 from conftest import command_environment
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.errors import ConstructError
-from solopo_llamafactory.construct.sampling import SampleError, sample
+from solopo_llamafactory.construct.sampling import SampleError, TooLongError
 from solopo_llamafactory.construct.server import ServerSampler
 
 from .helpers import ROOT
-from .test_sampling import arguments, context, finished, ids, write_contexts
+from .test_sampling import arguments, finished, ids, question, sample, write_contexts
 
 
 pytest.importorskip("openai")
@@ -44,6 +44,7 @@ class FakeServer:
         self.requests: list[dict] = []
         self.keys: list[str | None] = []
         self.models_status = 200
+        self.models: list[dict] = []
         self.misbehave = lambda request, number: None
         fake = self
 
@@ -54,7 +55,7 @@ class FakeServer:
                 pass
 
             def do_GET(self):
-                self.reply(fake.models_status, {"object": "list", "data": []})
+                self.reply(fake.models_status, {"object": "list", "data": fake.models})
 
             def do_POST(self):
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -116,7 +117,7 @@ def test_what_is_asked(tmp_path, server, capsys, monkeypatch):
     args = server_arguments(tmp_path, server.url, engine_args={"top_k": 7})
     sampler = ServerSampler(args)
     assert sampler.workers == 2 and server.requests == []
-    samples = sampler(context(0))
+    samples = sampler(question(0))
     assert len(samples) == 5 and [request["n"] for request in server.requests] == [2, 2, 1]
     first = server.requests[0]
     assert first == {
@@ -131,23 +132,23 @@ def test_what_is_asked(tmp_path, server, capsys, monkeypatch):
     }
     assert len({request["seed"] for request in server.requests}) == 3
     assert server.keys[0] == "Bearer none"
-    sampler(context(1))
+    sampler(question(1))
     assert capsys.readouterr().err.count("its chat template must be the one of training (qwen)") == 1
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
-    ServerSampler(args)(context(0))
+    ServerSampler(args)(question(0))
     assert server.keys[-1] == "Bearer secret"
 
 
 def test_a_server_that_ignores_n_is_asked_again(tmp_path, server):
     server.misbehave = lambda request, number: (200, server.completion(request, count=1))
-    samples = ServerSampler(server_arguments(tmp_path, server.url))(context(0))
+    samples = ServerSampler(server_arguments(tmp_path, server.url))(question(0))
     assert len({each.text for each in samples}) == 5  # each request has a seed of its own
     server.misbehave = lambda request, number: (200, server.completion(request, count=9))
-    assert len(ServerSampler(server_arguments(tmp_path, server.url))(context(0))) == 5
+    assert len(ServerSampler(server_arguments(tmp_path, server.url))(question(0))) == 5
 
 
 def test_greedy_asks_once(tmp_path, server):
-    samples = ServerSampler(server_arguments(tmp_path, server.url, temperature=0))(context(0))
+    samples = ServerSampler(server_arguments(tmp_path, server.url, temperature=0))(question(0))
     assert [request["n"] for request in server.requests] == [1] and len(samples) == 5 and len(set(samples)) == 1
 
 
@@ -164,7 +165,7 @@ def test_greedy_asks_once(tmp_path, server):
 )
 def test_ends_and_empty_answers(tmp_path, server, choice, expected):
     server.misbehave = lambda request, number: (200, server.completion(request, **choice))
-    first = ServerSampler(server_arguments(tmp_path, server.url))(context(0))[0]
+    first = ServerSampler(server_arguments(tmp_path, server.url))(question(0))[0]
     assert (first.text.split(" ")[0], first.finish) == expected
 
 
@@ -172,13 +173,13 @@ def test_log_probs(tmp_path, server):
     tokens = [{"token": "a", "logprob": -0.5, "top_logprobs": []}, {"token": "b", "logprob": -1.5, "top_logprobs": []}]
     server.misbehave = lambda request, number: (200, server.completion(request, logprobs={"content": tokens}))
     args = server_arguments(tmp_path, server.url, policy="likeliest")
-    assert {each.logp for each in ServerSampler(args)(context(0))} == {-1.0}
+    assert {each.logp for each in ServerSampler(args)(question(0))} == {-1.0}
     assert server.requests[0]["logprobs"] is True
-    assert {each.logp for each in ServerSampler(server_arguments(tmp_path, server.url))(context(0))} == {None}
+    assert {each.logp for each in ServerSampler(server_arguments(tmp_path, server.url))(question(0))} == {None}
     assert "logprobs" not in server.requests[-1]
     server.misbehave = lambda request, number: None
     with pytest.raises(ConstructError, match="sends no log-probs"):
-        ServerSampler(args)(context(0))
+        ServerSampler(args)(question(0))
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
@@ -198,7 +199,7 @@ def test_a_hanging_server_is_asked_again(tmp_path, server):
 
     server.misbehave = hang
     args = server_arguments(tmp_path, server.url, timeout=0.5)
-    assert len(ServerSampler(args)(context(0))) == 5 and len(server.requests) == 4
+    assert len(ServerSampler(args)(question(0))) == 5 and len(server.requests) == 4
 
 
 def test_a_question_that_is_refused_is_left_out_and_asked_again(tmp_path, server, capsys):
@@ -218,11 +219,40 @@ def test_a_question_that_is_refused_is_left_out_and_asked_again(tmp_path, server
     assert {request["messages"][0]["content"] for request in server.requests} == {"Where is 2?"}
 
 
+@pytest.mark.parametrize(
+    ("said", "too_long"),
+    [
+        ("This model's maximum context length is 8192 tokens. However, you requested 9000 tokens.", True),
+        ("The input (9000 tokens) is longer than the model's context length (8192 tokens).", True),
+        ("the request exceeds the available context size", True),
+        ("no such model", False),
+    ],
+)
+def test_a_refusal_for_length_is_told_from_others(tmp_path, server, said, too_long):
+    server.misbehave = lambda request, number: (400, {"error": {"message": said}})
+    with pytest.raises(SampleError) as caught:
+        ServerSampler(server_arguments(tmp_path, server.url))(question(0))
+    assert isinstance(caught.value, TooLongError) == too_long
+
+
+def test_the_window_is_what_the_server_says(tmp_path, server):
+    def window(name: str) -> int | None:
+        return ServerSampler(server_arguments(tmp_path, server.url, model_name_or_path=name)).window
+
+    base = {"id": "base", "object": "model", "created": 0, "owned_by": "vllm", "max_model_len": 8192}
+    server.models = [base, {**base, "id": "adapter", "parent": "base", "max_model_len": None}]
+    assert window("base") == window("adapter") == 8192
+    server.models = [{"id": "base", "object": "model", "created": 0, "owned_by": "host"}]
+    assert window("base") is window("other") is None
+    server.models_status = 404
+    assert window("base") is None
+
+
 @pytest.mark.parametrize("body", [{"error": {"message": "no credit"}}, {"choices": []}, "<html>", None])
 def test_status_200_without_an_answer_is_no_answer(tmp_path, server, body):
     server.misbehave = lambda request, number: (200, body)
     with pytest.raises(SampleError, match="q0: no answers in"):
-        ServerSampler(server_arguments(tmp_path, server.url))(context(0))
+        ServerSampler(server_arguments(tmp_path, server.url))(question(0))
 
 
 def test_a_server_that_dies_costs_no_finished_sample(tmp_path, server):
@@ -260,13 +290,13 @@ def test_a_missing_server_is_named(tmp_path, url):
 def test_a_refused_key_is_named(tmp_path, server):
     server.models_status = 401
     with pytest.raises(ConstructError, match="refuses the key.*OPENAI_API_KEY"):
-        ServerSampler(server_arguments(tmp_path, server.url))(context(0))
+        ServerSampler(server_arguments(tmp_path, server.url))(question(0))
 
 
 @pytest.mark.parametrize("status", [404, 405, 500])
 def test_a_server_without_a_list_of_models_is_fine(tmp_path, server, status):
     server.models_status = status
-    assert len(ServerSampler(server_arguments(tmp_path, server.url))(context(0))) == 5
+    assert len(ServerSampler(server_arguments(tmp_path, server.url))(question(0))) == 5
 
 
 def test_a_finished_file_needs_no_server(tmp_path, server):
