@@ -10,6 +10,7 @@ USAGE = """usage: solopo COMMAND ...
 commands:
   build [CONFIG.yaml] [key=value ...]        make training pairs from questions and documents (--help lists the keys)
   synthesize, sample, select, report         the steps of build, each alone, with the same CONFIG.yaml and keys
+  eval [CONFIG.yaml] [key=value ...]         ask models over lengths and evidence depths, score, draw (--help: the keys)
   tiny-model OUTPUT [family=qwen2|llama]     make a tiny random model with its tokenizer, for demos and tests
 
 options:
@@ -75,6 +76,21 @@ def construction_step(name: str, argv: list[str]) -> None:
     STEPS[name](args)
 
 
+def evaluation(argv: list[str]) -> None:
+    """`solopo eval`: checks its arguments before anything heavy is imported."""
+    from .construct.parsing import describe, help_text, parse
+    from .evaluate.arguments import EvalArguments, EvalModel
+
+    if not argv or "-h" in argv or "--help" in argv:
+        print(help_text(EvalArguments, usage="solopo eval [CONFIG.yaml] [key=value ...]"))
+        print(f"\nKeys of each of `models`:\n{describe(EvalModel)}")
+        return
+    args = parse(EvalArguments, argv, "solopo eval")
+    from .evaluate.run import run_eval
+
+    run_eval(args)
+
+
 def tiny_model(argv: list[str]) -> None:
     """`solopo tiny-model`: a random model whose tokenizer knows the demo corpus."""
     if not argv or "-h" in argv or "--help" in argv:
@@ -112,7 +128,10 @@ def demo_texts() -> list[str]:
 
 
 CONSTRUCTION = ("build", "synthesize", "sample", "select", "report")
-COMMANDS = {name: partial(construction_step, name) for name in CONSTRUCTION} | {"tiny-model": tiny_model}
+COMMANDS = {name: partial(construction_step, name) for name in CONSTRUCTION} | {
+    "eval": evaluation,
+    "tiny-model": tiny_model,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,6 +7,7 @@ from .contexts import existing, read_contexts, reasons, synthesize
 from .registration import refuse_taken_names, register
 from .rendering import Renderer
 from .report import write_report
+from .samplers import make_sampler
 from .sampling import Sampler, sample
 from .select import makes_a_pair, select
 
@@ -42,21 +43,6 @@ def run_sample(args: BuildArguments, sampler: Sampler | None = None) -> None:
         f"Samples of {counts.finished} of {counts.questions} questions in {args.samples_path}, {counts.usable} of them with "
         "a right and a wrong answer."
     )
-
-
-def make_sampler(args: BuildArguments) -> Sampler:
-    """What writes answers. Imports are here, so that a server needs no engine and an engine no client."""
-    if args.infer_backend == "templated":
-        from .templated import TemplatedSampler
-
-        return TemplatedSampler(args)
-    if args.infer_backend == "openai":
-        from .server import ServerSampler
-
-        return ServerSampler(args)
-    from .engines import EngineSampler
-
-    return EngineSampler(args)
 
 
 def run_select(args: BuildArguments, renderer: Renderer | None = None) -> None:

@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 
-from .arguments import BuildArguments
+from .arguments import BuildArguments, SourceArguments
 from .corpus import read_corpus
 from .errors import ConstructError, Skip
 from .files import atomic_writer, read_json, read_rows, write_json, write_line
@@ -55,7 +55,7 @@ def synthesize(args: BuildArguments, renderer: Renderer) -> dict:
         tqdm(total=min(args.contexts_wanted, len(order)), desc="contexts", dynamic_ncols=True) as progress,
     ):
         make = _ContextMaker(synthesizer, args.short_tokens)
-        for (question, budget), made in zip(tasks, _map(make, tasks, workers_of(args))):
+        for (question, budget), made in zip(tasks, map_in_order(make, tasks, workers_of(args))):
             if isinstance(made, str):
                 skipped[made] += 1
                 continue
@@ -135,7 +135,7 @@ def reasons(skipped: Counter[str] | dict[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items(), key=lambda x: (-x[1], x[0])))
 
 
-def workers_of(args: BuildArguments) -> int:
+def workers_of(args: SourceArguments) -> int:
     """How many processes synthesize."""
     return args.preprocessing_num_workers or min(MAX_WORKERS, os.cpu_count() or 1)
 
@@ -161,9 +161,13 @@ _make: Callable | None = None  # in a forked process: what it inherited
 _tasks: Sequence = ()
 
 
-def _map(make: Callable, tasks: Sequence, workers: int) -> Iterator:
-    """`map`, spread over forked processes that share the pool of documents; in order, and not far ahead of the reader."""
-    if workers == 1 or len(tasks) <= BATCH:
+def map_in_order(make: Callable, tasks: Sequence, workers: int, batch_size: int = BATCH) -> Iterator:
+    """`map`, spread over forked processes that share the pool of documents; in order, and not far ahead of the reader.
+
+    Args:
+        batch_size: tasks of a process at a time.
+    """
+    if workers == 1 or len(tasks) <= batch_size:
         yield from map(make, tasks)
         return
     global _make, _tasks
@@ -171,8 +175,8 @@ def _map(make: Callable, tasks: Sequence, workers: int) -> Iterator:
     try:
         with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _prepare_process) as processes:
             indices = iter(range(len(tasks)))
-            while batch := list(islice(indices, 4 * BATCH * workers)):
-                yield from processes.map(_make_one, batch, chunksize=BATCH)
+            while batch := list(islice(indices, 4 * batch_size * workers)):
+                yield from processes.map(_make_one, batch, chunksize=batch_size)
     except BrokenProcessPool:
         raise ConstructError(
             "a process that makes contexts was killed, perhaps for lack of memory: write fewer "

@@ -66,6 +66,13 @@ class EngineSampler:
                 f"{args.samples_per_call} with this model: write smaller ones (1 at least)."
             ) from None
 
+    @property
+    def window(self) -> int | None:
+        """Tokens that the loaded model takes, prompt and answer together."""
+        from ..host.chat import window_of
+
+        return window_of(self.chat_model)
+
     def close(self) -> None:
         """Gives the model's memory back; the next question would load it again."""
         if self._chat_model is not None:

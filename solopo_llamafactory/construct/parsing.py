@@ -12,10 +12,20 @@ from .errors import ConstructError
 
 
 T = TypeVar("T")
-KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", dict: "a mapping"}
+KINDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    dict: "a mapping",
+    list[int]: "a list of whole numbers, such as [4000, 8000, 16000]",
+    list[float]: "a list of numbers, such as [0, 0.5, 1]",
+    list[dict]: "a list of mappings, such as [{name: base}]",
+}
+PLAIN = (int, float, bool, str, dict)
 
 
-def parse(cls: type[T], argv: list[str]) -> T:
+def parse(cls: type[T], argv: list[str], command: str = "solopo build") -> T:
     """Reads `[CONFIG.yaml] [key=value ...]`; an override beats the file.
 
     Raises:
@@ -26,13 +36,18 @@ def parse(cls: type[T], argv: list[str]) -> T:
     if argv and argv[0].endswith((".yaml", ".yml")):
         values = _read_yaml(argv.pop(0))
     values.update(_read_overrides(argv))
+    refuse_unknown(cls, values, command)
+    return cls(**values)
+
+
+def refuse_unknown(cls: type, values: dict, owner: str) -> None:
+    """Refuses keys that are no fields of `cls`; `owner` is what they would be keys of."""
     keys = [item.name for item in dataclasses.fields(cls)]
     for key in values:
         if key not in keys:
             close = difflib.get_close_matches(str(key), keys, n=1)
             hint = f"did you mean `{close[0]}`?" if close else f"the keys are {', '.join(keys)}."
-            raise ConstructError(f"`{key}` is not a key of solopo build: {hint}")
-    return cls(**values)
+            raise ConstructError(f"`{key}` is not a key of {owner}: {hint}")
 
 
 def check_types(args: Any) -> None:
@@ -62,19 +77,25 @@ def checked(item: Field, value: Any) -> Any:
         converted = _convert(value, kind)
         if converted is not None:
             return converted
-    wanted = " or ".join(_kind_name(kind) for kind in kinds if kind is not types.NoneType)
+    wanted = " or ".join(KINDS[kind] for kind in kinds if kind is not types.NoneType)
     example = f", such as {item.default}" if isinstance(item.default, (int, float)) and list[int] not in kinds else ""
     raise ConstructError(f"{item.name} is {value!r}: write {wanted}{example}.")
 
 
 def help_text(cls: type, usage: str) -> str:
     """The fields with their types, defaults and help, for `--help`."""
-    lines = [f"usage: {usage}", "", "Keys of the YAML file and of overrides:"]
+    return "\n".join([f"usage: {usage}", "", "Keys of the YAML file and of overrides:", describe(cls)])
+
+
+def describe(cls: type) -> str:
+    """The fields alone."""
+    lines = []
     for item in dataclasses.fields(cls):
-        names = [kind.__name__ for kind in _kinds(item) if isinstance(kind, type) and kind is not types.NoneType]
-        names += ["list of int"] if list[int] in _kinds(item) else []
-        kind = "|".join(_choices(item) or dict.fromkeys(names))
-        value = item.default if item.default is not dataclasses.MISSING else item.default_factory()
+        kinds = _choices(item) or [_plain_name(kind) for kind in _kinds(item) if kind is not types.NoneType]
+        kind = "|".join(kinds)
+        value = item.default
+        if value is dataclasses.MISSING:
+            value = None if item.default_factory is dataclasses.MISSING else item.default_factory()
         default = "" if value is None else f", default {_as_yaml(value)}"
         lines.append(f"  {item.name} ({kind}{default})")
         lines += textwrap.wrap(item.metadata["help"], 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
@@ -89,8 +110,8 @@ def _kinds(item: Field) -> tuple:
     return get_args(item.type) if isinstance(item.type, types.UnionType) else (item.type,)
 
 
-def _kind_name(kind: Any) -> str:
-    return KINDS.get(kind, "a list of whole numbers, such as [4000, 8000, 16000]")
+def _plain_name(kind: Any) -> str:
+    return kind.__name__ if kind in PLAIN else f"list of {get_args(kind)[0].__name__}"
 
 
 def _as_yaml(value: Any) -> str:
@@ -110,10 +131,11 @@ def _convert(value: Any, kind: Any) -> Any:
             return None
     if kind is str:
         return value if isinstance(value, str) and value.strip() else None
-    if kind == list[int]:
-        numbers = isinstance(value, list) and value and all(type(each) is int for each in value)
-        return value if numbers else None
-    return value if isinstance(kind, type) and isinstance(value, kind) else None
+    if kind not in PLAIN:
+        (inner,) = get_args(kind)
+        items = [_convert(each, inner) for each in value] if isinstance(value, list) else []
+        return items if items and None not in items else None
+    return value if isinstance(value, kind) else None
 
 
 def _read_yaml(path: str) -> dict:

@@ -69,6 +69,13 @@ class Sampler(Protocol):
     def together(self, rows: Sequence[dict]) -> list[list[Sample] | SampleError]:
         """The samples of several questions asked at once, or why one has none (huggingface with a `batch_size`)."""
 
+    @property
+    def window(self) -> int | None:
+        """Tokens that the model takes, prompt and answer together, where that is known."""
+
+    def close(self) -> None:
+        """Gives the model's memory, or the connection, back."""
+
 
 @dataclass
 class Counts:
@@ -161,6 +168,18 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
             yield file
     except PermissionError as error:
         raise ConstructError(f"'{path}' cannot be written ({error}): give another output.") from None
+
+
+def finished(args: SamplingArguments, path: Path, rows: dict[str, dict]) -> set[str]:
+    """The ids among `rows` that the file has samples of; it may be missing, or torn by a killed run.
+
+    Raises:
+        ConstructError: for a file of other settings, a broken one, or one in use.
+    """
+    if not path.is_file():
+        return set()
+    with _opened(path) as file:
+        return {id for id, _ in _read_finished(args, file, rows)}
 
 
 def read_samples(args: SamplingArguments, path: Path, rows: dict[str, dict]) -> Iterator[tuple[str, list[Sample]]]:

@@ -71,6 +71,12 @@ class ServerSampler:
             length = getattr(models.get(getattr(served, "parent", None)), "max_model_len", None)
         return length
 
+    def close(self) -> None:
+        """Ends the connection."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
     def _ask(self, row: dict, index: int, count: int) -> list[Sample]:
         from openai import APIError, BadRequestError
 

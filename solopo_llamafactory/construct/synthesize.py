@@ -2,7 +2,7 @@
 
 import random
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -14,6 +14,9 @@ from .text import answer_words, has_answer, normalize
 
 
 TOLERANCE = 0.02  # of a budget
+
+# (rng, total, count) -> places from 0 of `count` pieces of evidence, in hop order, among `total` documents.
+Placement = Callable[[random.Random, int, int], Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -100,58 +103,99 @@ class Synthesizer:
 
     def contexts(self, question: Question, short_tokens: int, long_tokens: int) -> tuple[Context, Context]:
         """Returns the short and the long context, or raises `Skip`."""
-        answers = [] if self.allow_answer else answer_words(question.answers)
-        rng = random.Random(f"{self.seed}|{question.id}|distractors")
-        candidates = _Candidates(self.pool, question, answers, rng)
-        gold_tokens = self.renderer.count(make_prompt(question.evidence, question.text))
+        candidates = self.candidates(question)
+        gold_tokens = self.gold_tokens(question)
         budgets = {"short": short_tokens, "long": long_tokens}
         for view, budget in budgets.items():
             if budget and gold_tokens > budget:
                 raise Skip(f"evidence alone over {view}_tokens")
-        short, long = (self._context(question, candidates, gold_tokens, view, budgets[view]) for view in budgets)
+        (short,), (long,) = (
+            self.fit(question, candidates, gold_tokens, budget, f"{view} positions", [scattered])[0]
+            for view, budget in budgets.items()
+        )
         if long.documents <= short.documents:
             raise Skip("too few distractors")
         return short, long
 
-    def _context(
-        self, question: Question, candidates: "_Candidates", gold_tokens: int, view: str, budget: int
-    ) -> Context:
+    def candidates(self, question: Question) -> "Candidates":
+        """What may stand beside a question's evidence."""
+        answers = [] if self.allow_answer else answer_words(question.answers)
+        return Candidates(self.pool, question, answers, random.Random(f"{self.seed}|{question.id}|distractors"))
+
+    def gold_tokens(self, question: Question) -> int:
+        """Tokens of the prompt with the evidence alone."""
+        return self.renderer.count(make_prompt(question.evidence, question.text))
+
+    def fit(
+        self,
+        question: Question,
+        candidates: "Candidates",
+        gold_tokens: int,
+        budget: int,
+        key: str,
+        placements: Sequence[Placement],
+        chosen: Sequence[int] = (),
+    ) -> tuple[list[Context], list[int]]:
+        """One context for each placement, of the same documents within the budget.
+
+        Args:
+            key: names the random order of the distractors among this question's contexts.
+            chosen: pool indices of distractors to begin with, those of a smaller context.
+
+        Returns:
+            The contexts, and the pool indices of their distractors.
+
+        Raises:
+            Skip: when the evidence takes more than the budget.
+        """
         if budget == 0:
             chosen, tokens = [], gold_tokens
         else:
-            chosen, tokens = self._fill(candidates, gold_tokens, len(question.evidence), budget)
+            chosen, tokens = self._fill(candidates, gold_tokens, len(question.evidence), budget, chosen)
 
         # The sum of the pieces is an estimate (an upper bound for common tokenizers): the rendered prompt decides.
         shrinking = False
         while True:
-            documents, positions = self._lay_out(question, chosen, view)
-            prompt = make_prompt(documents, question.text)
+            laid_out = [self.lay_out(question, chosen, key, placement) for placement in placements]
+            prompts = [make_prompt(documents, question.text) for documents, _ in laid_out]
+            counts = [tokens] * len(prompts)
+            total = len(chosen) + len(question.evidence)
             if budget == 0 or not self.verify:
                 break
-            tokens = self.renderer.count(prompt)
+            counts = [self.renderer.count(prompt) for prompt in prompts]
+            tokens = max(counts)
             if tokens > budget:
                 if not chosen:
-                    raise Skip(f"evidence alone over {view}_tokens")
+                    raise Skip(f"evidence alone over {budget} tokens")
                 chosen.pop()
                 shrinking = True
-            elif shrinking or (extra := candidates.best_fit(budget - tokens, len(documents), chosen)) is None:
+            elif shrinking or (extra := candidates.best_fit(budget - tokens, total, chosen)) is None:
                 break
             else:
                 chosen.append(extra)
         costs = [self.pool.costs[index] for index in chosen] or [self.pool.median_cost]
         shortfall = not shrinking and budget - tokens > max(TOLERANCE * budget, sum(costs) / len(costs))
-        return Context(prompt, tokens, len(documents), positions, shortfall)
+        contexts = [
+            Context(prompt, count, total, positions, shortfall)
+            for prompt, count, (_, positions) in zip(prompts, counts, laid_out)
+        ]
+        return contexts, chosen
 
-    def _fill(self, candidates: "_Candidates", gold_tokens: int, num_gold: int, budget: int) -> tuple[list[int], int]:
-        """Picks distractors: the question's own, then the pool at random, the last ones by best fit.
+    def _fill(
+        self, candidates: "Candidates", gold_tokens: int, num_gold: int, budget: int, chosen: Sequence[int]
+    ) -> tuple[list[int], int]:
+        """Picks distractors beside those chosen: the question's own, then the pool at random, the last by best fit.
 
         Returns:
             Pool indices, and the tokens of all parts together.
         """
         pool = self.pool
-        chosen: list[int] = []
+        chosen, taken = list(chosen), set(chosen)
         room = budget - gold_tokens
+        room -= sum(pool.costs[index] + pool.heading_cost(num_gold + i) for i, index in enumerate(chosen, 1))
         for index, is_own in candidates.in_order():
+            if index in taken:
+                continue
             cost = pool.costs[index] + pool.heading_cost(num_gold + len(chosen) + 1)
             if cost <= room:
                 chosen.append(index)
@@ -164,21 +208,28 @@ class Synthesizer:
             room -= pool.costs[index] + pool.heading_cost(num_gold + len(chosen))
         return chosen, budget - room
 
-    def _lay_out(self, question: Question, chosen: Sequence[int], view: str) -> tuple[list[Document], tuple[int, ...]]:
-        """Puts the evidence at places, in an order, drawn for this example alone."""
-        rng = random.Random(f"{self.seed}|{question.id}|{view} positions")
+    def lay_out(
+        self, question: Question, chosen: Sequence[int], key: str, placement: Placement
+    ) -> tuple[list[Document], tuple[int, ...]]:
+        """Puts the evidence at its places among distractors in a random order, the same for the same key."""
+        rng = random.Random(f"{self.seed}|{question.id}|{key}")
         others = [self.pool.documents[index] for index in chosen]
         rng.shuffle(others)
         total = len(others) + len(question.evidence)
-        places = rng.sample(range(total), len(question.evidence))
+        places = placement(rng, total, len(question.evidence))
         by_place = dict(zip(places, question.evidence))
         rest = iter(others)
         documents = [by_place[place] if place in by_place else next(rest) for place in range(total)]
         return documents, tuple(place + 1 for place in places)
 
 
-class _Candidates:
-    """The documents that may stand beside one question's evidence, in an order drawn once for both contexts."""
+def scattered(rng: random.Random, total: int, count: int) -> list[int]:
+    """Evidence anywhere, in any order."""
+    return rng.sample(range(total), count)
+
+
+class Candidates:
+    """The documents that may stand beside one question's evidence, in an order drawn once for all its contexts."""
 
     def __init__(self, pool: Pool, question: Question, answers: list[str], rng: random.Random) -> None:
         self.pool = pool

@@ -2,7 +2,9 @@
 
 import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 
@@ -16,10 +18,42 @@ def load_chat_model(arguments: dict):
     asked_for = os.environ.get(VERBOSITY)
     os.environ[VERBOSITY] = asked_for or "WARN"  # or transformers prints every file that it reads
     try:
-        return ChatModel(arguments)
+        with _working_rope_scaling():
+            return ChatModel(arguments)
     finally:
         if asked_for is None:
             del os.environ[VERBOSITY]
+
+
+@contextmanager
+def _working_rope_scaling() -> Iterator[None]:
+    """The host's `configure_rope` writes a float where transformers 5 wants an int, and drops the base frequency."""
+    from llamafactory.model import patcher
+
+    original = patcher.configure_rope
+
+    def configure_rope(config: Any, model_args: Any) -> None:
+        if model_args.rope_scaling is None:
+            return
+        known = dict(config.rope_scaling or {})
+        scaled = SimpleNamespace(rope_scaling=known, max_position_embeddings=config.max_position_embeddings)
+        original(scaled, model_args)
+        config.rope_scaling = {**known, **scaled.rope_scaling}
+        config.max_position_embeddings = int(scaled.max_position_embeddings)
+
+    patcher.configure_rope = configure_rope
+    try:
+        yield
+    finally:
+        patcher.configure_rope = original
+
+
+def window_of(chat_model: Any) -> int | None:
+    """Tokens that a loaded model takes, prompt and answer together, rope scaling included."""
+    engine = chat_model.engine
+    if engine.name == "huggingface":
+        return getattr(engine.model.config.get_text_config(), "max_position_embeddings", None)
+    return getattr(engine.model_args, f"{engine.name}_maxlen")  # vllm, sglang
 
 
 def batch_inputs(engine: Any, prompts: Sequence[str], count: int) -> dict[str, Any]:

@@ -1,0 +1,114 @@
+"""Asking the models, one after another: answers/NAME.jsonl and models.json."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from threading import Lock
+
+from ..construct.errors import ConstructError, Skip
+from ..construct.files import read_json, write_json
+from ..construct.samplers import make_sampler
+from ..construct.sampling import Sample, SampleError, Sampler, TooLongError, finished, sample
+from .arguments import EvalArguments, EvalModel
+
+
+def ask_models(args: EvalArguments, rows: Sequence[dict]) -> dict[str, str]:
+    """Asks each model what it has not answered yet.
+
+    Args:
+        rows: of contexts.jsonl.
+
+    Returns:
+        Why a model is not finished, by name; the others are asked all the same.
+
+    Raises:
+        ConstructError: when a file of answers was made with other settings, before any model is asked.
+    """
+    by_id = {row["id"]: row for row in rows}
+    answered = {
+        model.name: finished(args.sampling(model), args.answers_path(model.name), by_id) for model in args.model_list
+    }
+    unfinished = {}
+    for model in args.model_list:
+        try:
+            failed = _ask(args, model, rows, answered[model.name])
+        except ConstructError as error:
+            unfinished[model.name] = str(error)
+            print(f"{model.name}: {error}", file=sys.stderr)
+        else:
+            if failed:
+                unfinished[model.name] = f"{failed} questions got no answer"
+    return unfinished
+
+
+def fitting(args: EvalArguments, rows: Sequence[dict], window: int | None) -> list[dict]:
+    """The rows whose prompt and answer a model with this window takes."""
+    return [row for row in rows if window is None or row["tokens"] + args.max_new_tokens <= window]
+
+
+def _ask(args: EvalArguments, model: EvalModel, rows: Sequence[dict], answered: set[str]) -> int:
+    """Asks one model, and returns how many questions got no answer."""
+    asked_with = dataclasses.asdict(model) | {"max_new_tokens": args.max_new_tokens, "batch_size": args.batch_size}
+    record = _read_records(args).get(model.name)
+    if record is None or record["arguments"] != asked_with:
+        record = {"window": model.window, "arguments": asked_with}
+        _write_record(args, model.name, record)
+    elif all(row["id"] in answered for row in fitting(args, rows, record["window"])):
+        return 0
+    sampling = args.sampling(model)
+    sampler = make_sampler(sampling)
+    try:
+        record["window"] = model.window or sampler.window
+        _write_record(args, model.name, record)
+        bounded = BoundedSampler(sampler, args.max_new_tokens, record["window"])
+        try:
+            counts = sample(
+                sampling,
+                fitting(args, rows, record["window"]),
+                args.answers_path(model.name),
+                bounded,
+                size=lambda row: row["tokens"],  # long contexts take longer, and they come last
+                desc=model.name,
+                unit="tok",
+                unit_scale=True,
+            )
+        finally:
+            record["window"] = bounded.window
+            _write_record(args, model.name, record)
+    finally:
+        sampler.close()
+    return counts.failed
+
+
+class BoundedSampler:
+    """Learns a server's window from what it refuses, and asks nothing beyond it."""
+
+    def __init__(self, sampler: Sampler, max_new_tokens: int, window: int | None) -> None:
+        self.workers = sampler.workers
+        self.window = window
+        self._sampler = sampler
+        self._max_new_tokens = max_new_tokens
+        self._lock = Lock()
+
+    def __call__(self, row: dict) -> list[Sample]:
+        needed = row["tokens"] + self._max_new_tokens
+        if self.window is not None and needed > self.window:
+            raise Skip("beyond the window")
+        try:
+            return self._sampler(row)
+        except TooLongError:
+            with self._lock:
+                self.window = needed - 1 if self.window is None else min(self.window, needed - 1)
+            raise Skip("beyond the window") from None
+
+    def together(self, rows: Sequence[dict]) -> list[list[Sample] | SampleError]:
+        """As the model in this process does, whose window is known."""
+        return self._sampler.together(rows)
+
+
+def _read_records(args: EvalArguments) -> dict[str, dict]:
+    return read_json(args.models_path, "eval") if args.models_path.is_file() else {}
+
+
+def _write_record(args: EvalArguments, name: str, record: dict) -> None:
+    write_json(args.models_path, _read_records(args) | {name: record})

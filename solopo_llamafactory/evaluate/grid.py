@@ -1,0 +1,252 @@
+"""The grid: every question in a context of each length, its evidence at each depth, in `contexts.jsonl`."""
+
+import json
+import os
+import random
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from ..construct.contexts import map_in_order, reasons, workers_of
+from ..construct.corpus import read_corpus
+from ..construct.errors import ConstructError, Skip
+from ..construct.files import atomic_writer, read_json, read_rows, write_json, write_line
+from ..construct.prompts import body, make_prompt
+from ..construct.rendering import Renderer
+from ..construct.sources import SOURCES, Question
+from ..construct.sources.records import read_file
+from ..construct.synthesize import Placement, Synthesizer
+from ..construct.text import normalize
+from .arguments import EvalArguments
+
+
+# Arguments that change the contexts.
+SHAPING = ("source", "input", "corpus", "exclude", "allow_answer_in_distractors", "tokenizer", "template")
+SHAPING += ("task", "lengths", "depths", "num_questions", "seed")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One question's contexts of one length: the same distractors, and tokens for each depth."""
+
+    chosen: list[int]
+    tokens: list[int]
+    shortfall: bool
+
+
+def single_doc(depth: float, rng: random.Random, total: int, count: int) -> list[int]:
+    """All evidence side by side: first at depth 0, last at 1."""
+    first = round(depth * (total - count))
+    return list(range(first, first + count))
+
+
+def multi_doc(depth: float, rng: random.Random, total: int, count: int) -> list[int]:
+    """The first piece at its depth, the others at equal distances after it, wrapping round."""
+    first = round(depth * (total - 1))
+    return [(first + i * total // count) % total for i in range(count)]
+
+
+TASKS = {"single_doc": single_doc, "multi_doc": multi_doc}
+
+
+def placements(args: EvalArguments) -> list[Placement]:
+    """Where the evidence goes at each depth."""
+    return [partial(TASKS[args.task], depth) for depth in args.depths]
+
+
+def ready_grid(args: EvalArguments) -> dict | None:
+    """What `make_grid` would return, where an earlier run has left the very same contexts.
+
+    Raises:
+        ConstructError: where the folder holds answers to contexts of other arguments.
+    """
+    if not (args.grid_path.is_file() and args.contexts_path.is_file()):
+        return None
+    summary = read_json(args.grid_path, "eval")
+    old, new = summary.get("arguments", {}), shaping_arguments(args)
+    if old == new:
+        return summary
+    changed = [key for key in SHAPING if old.get(key) != new[key]]
+    if changed and any(args.folder.glob("answers/*.jsonl")):
+        raise ConstructError(
+            f"output '{args.output}' holds answers to other contexts ({', '.join(changed)} differ): write another output, "
+            "or delete this folder."
+        )
+    return None
+
+
+def shaping_arguments(args: EvalArguments) -> dict:
+    """What the contexts depend on: arguments, and size and time of what is read from disk."""
+    shaping = {name: getattr(args, name) for name in SHAPING}
+    paths = {name: getattr(args, name) for name in ("input", "corpus", "exclude")}
+    paths["tokenizer"] = os.path.join(args.tokenizer, "tokenizer.json")
+    for name, path in paths.items():
+        if path is not None and os.path.exists(path):
+            shaping[f"{name}_file"] = [os.path.getsize(path), os.stat(path).st_mtime_ns]
+    return shaping
+
+
+def make_grid(args: EvalArguments, renderer: Renderer) -> dict:
+    """Write `contexts.jsonl` and `grid.json`, complete or not at all, and return what the latter holds.
+
+    Raises:
+        ConstructError: when no question can take part, or the documents do not fill a length.
+    """
+    from tqdm import tqdm
+
+    source = SOURCES[args.source]()
+    questions = list(source.read(args.input))
+    if not questions:
+        raise ConstructError(f"input '{args.input}' holds no questions: give a file with one JSON object a line.")
+    print(f"Read {len(questions)} questions from {args.input}.", file=sys.stderr)
+    corpus = [] if args.corpus is None else read_corpus(args.corpus)
+    synthesizer = Synthesizer(questions, renderer, args.seed, corpus, allow_answer=args.allow_answer_in_distractors)
+    training = None if args.exclude is None else TrainingPairs(args.exclude)
+
+    order = list(questions)
+    random.Random(f"{args.seed}|order").shuffle(order)
+    skipped: Counter[str] = Counter()
+    too_long: list[int] = []  # tokens of evidence over the smallest length
+    taken: list[tuple[Question, list[Column]]] = []
+    make = _ColumnMaker(args, synthesizer, training)
+    with tqdm(total=min(args.num_questions, len(order)), desc="contexts", dynamic_ncols=True) as progress:
+        for question, made in zip(order, map_in_order(make, order, workers_of(args), batch_size=1)):
+            if isinstance(made, str):
+                skipped[made] += 1
+            elif isinstance(made, int):
+                skipped["evidence over the smallest length"] += 1
+                too_long.append(made)
+            else:
+                taken.append((question, made))
+                progress.update()
+                if len(taken) == args.num_questions:
+                    break
+    if not taken:
+        raise ConstructError(_nothing_left(args, skipped, too_long))
+    short = Counter()
+    for i, length in enumerate(args.lengths):
+        short[length] = sum(columns[i].shortfall for _, columns in taken) * len(args.depths)
+        if short[length] > len(taken) * len(args.depths) / 2:
+            longest = max(max(columns[i].tokens) for _, columns in taken)
+            raise ConstructError(
+                f"length {length} cannot be filled: the documents of '{args.input}'"
+                f"{'' if args.corpus is None else f' and the corpus {args.corpus!r}'} give contexts of {longest} tokens at "
+                f"most; give a larger `corpus`, or drop lengths from {length} on."
+            )
+    with atomic_writer(args.contexts_path) as file:
+        for row in _rows(args, synthesizer, source, taken):
+            write_line(file, row)
+    summary = {
+        "arguments": shaping_arguments(args),
+        "questions": len(taken),
+        "read": len(questions),
+        "skipped": dict(skipped.most_common()),
+        "short": {str(length): count for length, count in short.items()},
+    }
+    write_json(args.grid_path, summary)
+    return summary
+
+
+def _nothing_left(args: EvalArguments, skipped: Counter[str], too_long: Sequence[int]) -> str:
+    if too_long:
+        return (
+            f"no question of '{args.input}' fits lengths from {args.lengths[0]} ({reasons(skipped)}): evidence and "
+            f"question alone take {min(too_long)} to {max(too_long)} tokens, so begin lengths at "
+            f"{sorted(too_long)[len(too_long) * 9 // 10]} or more."
+        )
+    return f"no question of '{args.input}' can take part ({reasons(skipped)}): give other questions."
+
+
+def _rows(
+    args: EvalArguments, synthesizer: Synthesizer, source, taken: Sequence[tuple[Question, list[Column]]]
+) -> Iterator[dict]:
+    """The lines of `contexts.jsonl`. One context is held at a time: a grid may be larger than the memory."""
+    for i, length in enumerate(args.lengths):
+        for j, (depth, placement) in enumerate(zip(args.depths, placements(args))):
+            for question, columns in taken:
+                chosen = columns[i].chosen
+                documents, positions = synthesizer.lay_out(question, chosen, f"{length} tokens", placement)
+                yield {
+                    "id": f"{question.id}|{length}|{depth:g}",
+                    "question_id": question.id,
+                    "length": length,
+                    "depth": depth,
+                    "hops": question.num_hops,
+                    "question": question.text,
+                    "answers": list(question.answers),
+                    "prompt": make_prompt(documents, question.text),
+                    "tokens": columns[i].tokens[j],
+                    "documents": len(documents),
+                    "positions": list(positions),
+                    "evidence": [document.title for document in question.evidence],
+                    "source": source.name,
+                    "licence": source.licence,
+                }
+
+
+class _ColumnMaker:
+    """A question's contexts of all lengths; or why there are none; or its evidence's tokens, where these are too many."""
+
+    def __init__(self, args: EvalArguments, synthesizer: Synthesizer, training: "TrainingPairs | None") -> None:
+        self.lengths = args.lengths
+        self.placements = placements(args)
+        self.synthesizer = synthesizer
+        self.training = training
+
+    def __call__(self, question: Question) -> list[Column] | str | int:
+        problem = question.problem or (self.training and self.training.problem(question))
+        if problem:
+            return problem
+        gold_tokens = self.synthesizer.gold_tokens(question)
+        if gold_tokens > self.lengths[0]:
+            return gold_tokens
+        candidates = self.synthesizer.candidates(question)
+        columns: list[Column] = []
+        chosen: list[int] = []
+        try:
+            for length in self.lengths:
+                contexts, chosen = self.synthesizer.fit(
+                    question, candidates, gold_tokens, length, f"{length} tokens", self.placements, chosen
+                )
+                shortfall = any(context.shortfall for context in contexts)
+                columns.append(Column(list(chosen), [context.tokens for context in contexts], shortfall))
+        except Skip:  # evidence in another order takes a token more
+            return gold_tokens
+        return columns
+
+
+class TrainingPairs:
+    """What a model was trained on, from the file that `solopo build` wrote."""
+
+    def __init__(self, path: str) -> None:
+        self._ids: set[str] = set()
+        self._questions: set[str] = set()
+        self._prompts: dict[str, list[str]] = defaultdict(list)  # by the titles of their evidence
+        for where, row in read_file(path):
+            try:
+                meta = json.loads(row["meta"])
+                self._ids.add(row["id"])
+                self._questions.add(normalize(meta["question"]))
+                for title in meta["evidence"]:
+                    self._prompts[title].append(row["short_prompt"])
+            except (KeyError, TypeError, ValueError):
+                raise ConstructError(
+                    f"exclude: {where} is no training pair with `id` and `meta` as `solopo build` writes them: give its "
+                    "output."
+                ) from None
+
+    def problem(self, question: Question) -> str | None:
+        """Why a question is not held out."""
+        if question.id in self._ids or normalize(question.text) in self._questions:
+            return "in training"
+        for document in question.evidence:
+            if any(body(document) in prompt for prompt in self._prompts.get(document.title, ())):
+                return "evidence in training"
+        return None
+
+
+def read_grid(args: EvalArguments) -> list[dict]:
+    """The rows of `contexts.jsonl`."""
+    return list(read_rows(args.contexts_path, "eval"))

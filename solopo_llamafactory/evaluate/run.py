@@ -1,0 +1,50 @@
+"""`solopo eval`: contexts, answers, scores and the page."""
+
+import sys
+
+from ..construct.contexts import reasons
+from ..construct.errors import ConstructError
+from ..construct.rendering import Renderer
+from .answers import ask_models
+from .arguments import EvalArguments
+from .grid import make_grid, read_grid, ready_grid
+
+
+def run_eval(args: EvalArguments) -> None:
+    """Asks all models and scores what is finished; what an interrupted run has finished is kept.
+
+    Raises:
+        ConstructError: for what cannot be begun; and, after scoring, where a model is not finished.
+    """
+    summary = ready_grid(args)
+    if summary is None:
+        summary = make_grid(args, Renderer(args.tokenizer, args.template))
+    else:
+        print(f"{args.contexts_path} is there already, made with the same arguments.", file=sys.stderr)
+    _say_grid(args, summary)
+    unfinished = ask_models(args, read_grid(args))
+
+    from .page import write_page
+    from .scoring import score
+
+    write_page(args, score(args))
+    print(f"Results: {args.folder / 'table.md'}; look at {args.folder / 'report.html'}.")
+    if unfinished:
+        raise ConstructError(
+            f"{len(unfinished)} of {len(args.models)} models are not finished ("
+            + "; ".join(f"{name}: {reason.rstrip('.')}" for name, reason in unfinished.items())
+            + "): what is finished is scored, and the same command asks for the rest."
+        )
+
+
+def _say_grid(args: EvalArguments, summary: dict) -> None:
+    cells = len(args.lengths) * len(args.depths)
+    print(f"{summary['questions']} questions in each of {cells} cells, in {args.contexts_path}.")
+    print(f"Left out: {reasons(summary['skipped']) or 'none'}.")
+    if summary["questions"] < args.num_questions:
+        print(
+            f"Fewer than num_questions ({args.num_questions}): give more questions, or longer lengths to begin with."
+        )
+    for length, count in summary["short"].items():
+        if count:
+            print(f"{count} contexts of length {length} stay well below it: no more documents fit (give a corpus).")
