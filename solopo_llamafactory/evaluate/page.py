@@ -1,0 +1,110 @@
+"""The page of an evaluation: one file that shows how well each model reads, where, and how sure that is."""
+
+import random
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..construct.files import atomic_writer, read_json
+from ..construct.sub_em import sub_em
+from ..pages import load_template
+from .scoring import BEYOND, TASKS, beyond_lengths, interval, listed, notes, read_answers, read_contexts
+
+
+if TYPE_CHECKING:
+    from .arguments import EvalArguments
+
+
+EXAMPLES_OF_A_KIND = 2
+KINDS = ("some right, some wrong", "right", "wrong")
+
+
+def write_page(args: "EvalArguments", results: dict) -> None:
+    """Write `report.html`, `curves.png` and `heatmaps.png` beside `results.json`."""
+    from .plots import draw_curves, draw_differences, draw_scores, save_pictures  # matplotlib takes seconds
+
+    folder = Path(args.output)
+    grid = read_json(folder / "grid.json", "eval")
+    models = results["models"]
+    page = load_template(Path(__file__).with_name("report.html.jinja")).render(
+        results=results,
+        grid=grid,
+        asked_with={name: each["arguments"] for name, each in read_json(folder / "models.json", "eval").items()},
+        task=TASKS[results["task"]],
+        notes=list(notes(results, grid)),
+        verdicts=[verdict(results, name) for name in models if name != results["baseline"]],
+        beyond={name: beyond_lengths(results, name) for name in models},
+        tables=make_tables(results),
+        curves=draw_curves(results),
+        scores=draw_scores(results),
+        differences=draw_differences(results) if len(models) > 1 else None,
+        examples=choose_examples(folder, results, args.seed),
+        interval=interval,
+        listed=listed,
+    )
+    save_pictures(results, folder)
+    with atomic_writer(folder / "report.html") as file:
+        file.write(page)
+
+
+def verdict(results: dict, name: str) -> str:
+    """A sentence on a model beside the baseline."""
+    group, baseline = results["models"][name]["difference"]["all"], results["baseline"]
+    if group is None:
+        return f"{name} and {baseline} have no answers in common yet over the lengths that every model takes."
+    span = f"95% interval {group['low']:+.1f} to {group['high']:+.1f}"
+    if group["low"] <= 0 <= group["high"]:
+        return f"{name} cannot be told from {baseline}: {group['score']:+.1f} points ({span})."
+    word = "above" if group["score"] > 0 else "below"
+    return f"{name} is {abs(group['score']):.1f} points {word} {baseline} ({span})."
+
+
+def make_tables(results: dict) -> list[dict]:
+    """The tables by length, depth and hops: a title, the names of the columns, and rows of texts."""
+    models, common = results["models"], results["common_lengths"]
+    shared = "" if common == results["lengths"] else f" (contexts of {listed(common)} tokens)" if common else ""
+    columns = {
+        "by_length": ("By context length, tokens", lambda key: f"{int(key):,}"),
+        "by_depth": (f"By evidence depth{shared}", lambda key: f"{100 * float(key):.3g}%"),
+        "by_hops": (f"By hops{shared}", lambda key: f"{key} hop{'' if key == '1' else 's'}"),
+    }
+    tables = []
+    for group, (title, label) in columns.items():
+        keys = list(models[results["baseline"]][group])
+        sections = {"": {name: model[group] for name, model in models.items()}}
+        if len(models) > 1:
+            others = {name: model["difference"][group] for name, model in models.items() if "difference" in model}
+            sections["+"] = others
+        rows = []
+        for sign, section in sections.items():
+            for name, groups in section.items():
+                taken = [group == "by_length" and int(key) in beyond_lengths(results, name) for key in keys]
+                texts = [BEYOND if out else interval(groups[key], sign) for key, out in zip(keys, taken)]
+                rows.append({"name": name, "is_difference": bool(sign), "texts": texts})
+        tables.append({"title": title, "columns": [label(key) for key in keys], "rows": rows})
+    return tables
+
+
+def choose_examples(folder: Path, results: dict, seed: int) -> list[dict]:
+    """A few contexts with every model's answer: some where models differ, some all right, some all wrong."""
+    contexts = {row["id"]: row for row in read_contexts(folder)}
+    right: dict[str, dict[str, bool]] = defaultdict(dict)  # by context, by model
+    for name in results["models"]:
+        for row in read_answers(folder, name):
+            if row["id"] in contexts and row["samples"]:
+                right[row["id"]][name] = sub_em(row["samples"][0]["text"], contexts[row["id"]]["answers"])
+    most = max(map(len, right.values()), default=0)
+    by_kind: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    for id, judged in right.items():
+        if len(judged) == most:
+            kind = KINDS[0] if len(set(judged.values())) == 2 else KINDS[1] if all(judged.values()) else KINDS[2]
+            by_kind[kind].append(id)
+    rng = random.Random(f"{seed}|examples")
+    chosen = [id for ids in by_kind.values() for id in rng.sample(sorted(ids), min(EXAMPLES_OF_A_KIND, len(ids)))]
+    examples = {id: contexts[id] | {"models": {}} for id in chosen}
+    for name in results["models"]:
+        for row in read_answers(folder, name):
+            if row["id"] in examples and row["samples"]:
+                shown = row["samples"][0] | {"is_right": right[row["id"]][name]}
+                examples[row["id"]]["models"][name] = shown
+    return list(examples.values())
