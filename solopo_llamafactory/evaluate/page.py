@@ -32,7 +32,7 @@ def write_page(args: "EvalArguments", results: dict) -> None:
         asked_with={name: each["arguments"] for name, each in read_json(folder / "models.json", "eval").items()},
         task=TASKS[results["task"]],
         notes=list(notes(results, grid)),
-        verdicts=[verdict(results, name) for name in models if name != results["baseline"]],
+        verdict=verdict,
         beyond={name: beyond_lengths(results, name) for name in models},
         tables=make_tables(results),
         curves=draw_curves(results),
@@ -47,16 +47,13 @@ def write_page(args: "EvalArguments", results: dict) -> None:
         file.write(page)
 
 
-def verdict(results: dict, name: str) -> str:
-    """A sentence on a model beside the baseline."""
-    group, baseline = results["models"][name]["difference"]["all"], results["baseline"]
-    if group is None:
-        return f"{name} and {baseline} have no answers in common yet over the lengths that every model takes."
-    span = f"95% interval {group['low']:+.1f} to {group['high']:+.1f}"
-    if group["low"] <= 0 <= group["high"]:
-        return f"{name} cannot be told from {baseline}: {group['score']:+.1f} points ({span})."
-    word = "above" if group["score"] > 0 else "below"
-    return f"{name} is {abs(group['score']):.1f} points {word} {baseline} ({span})."
+def verdict(difference: dict | None) -> str:
+    """What an estimate says about a model beside the baseline, in words."""
+    if difference is None:
+        return ""
+    if difference["low"] <= 0 <= difference["high"]:
+        return "no clear difference"
+    return "better" if difference["score"] > 0 else "worse"
 
 
 def make_tables(results: dict) -> list[dict]:

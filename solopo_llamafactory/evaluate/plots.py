@@ -82,10 +82,11 @@ def length_labels(lengths: Sequence[int]) -> list[str]:
 
 def _curves(results: dict) -> Figure:
     models, lengths = results["models"], results["lengths"]
-    rows = -(-len(models) // 2)
-    figure = Figure(figsize=(5.4, 3.7 + 0.24 * rows), layout="constrained")
+    columns = 2 if max(map(len, models)) <= 20 else 1
+    figure = Figure(figsize=(4.6, 3.2 + 0.24 * (-(-len(models) // columns))), layout="constrained")
     axes = figure.subplots()
     axes.set_xscale("log")
+    handles = []
     ends = False
     for number, (name, model) in enumerate(models.items()):
         groups = [model["by_length"][str(length)] for length in lengths]
@@ -97,29 +98,30 @@ def _curves(results: dict) -> Figure:
             "color": color,
             "linestyle": "--" if number >= len(COLORS) else "-",
             "marker": MARKERS[number % len(MARKERS)],
-            "label": _cut(name, 36),
+            "label": name if len(name) <= 45 else f"{name[:44]}…",
         }
         if len(models) <= MOST_BANDS and len(lengths) > 1:
             axes.fill_between(lengths, low, high, color=color, alpha=0.18, linewidth=0)
-            axes.plot(lengths, score, linewidth=2, markersize=5, **style)
+            handles += axes.plot(lengths, score, linewidth=2, markersize=5, **style)
             places = np.array(lengths, float)
         else:  # bars side by side
             places = np.array(lengths) * 1.012 ** (number - (len(models) - 1) / 2)
             bars = np.array([score - low, high - score])
-            axes.errorbar(places, score, bars.clip(0), linewidth=1.6, elinewidth=0.9, markersize=4.5, **style)
+            drawn = axes.errorbar(places, score, bars.clip(0), linewidth=1.6, elinewidth=0.9, markersize=4.5, **style)
+            handles.append(drawn)
         scored = np.flatnonzero(np.isfinite(score))
         if len(scored) and _ends_there(model, lengths, scored[-1]):
             ends = True
             axes.plot(places[scored[-1]], score[scored[-1]], "x", color=color, markersize=13, markeredgewidth=2.2)
     if ends:
-        axes.plot([], [], "x", color=GREY, markersize=10, markeredgewidth=2.2, label="longer ones: beyond the window")
+        handles += axes.plot([], [], "x", color=GREY, markersize=10, markeredgewidth=2.2, label="the window ends here")
     axes.set(ylim=(-3, 103), yticks=range(0, 101, 20), ylabel="right answers (%)", xlabel="context length (tokens)")
     axes.set_xlim(lengths[0] / 1.15, lengths[-1] * 1.15)
     axes.grid(axis="y", color=GREY, alpha=0.3, linewidth=0.7)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_locator(FixedLocator(lengths))
     axes.set_xticks(lengths, length_labels(lengths), **_slanted(lengths))
-    figure.legend(loc="outside lower center", ncols=2, fontsize=10, columnspacing=1.2)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=10, columnspacing=1.2)
     return figure
 
 
@@ -160,7 +162,7 @@ def _figure(results: dict) -> Figure:
 
 def _size(results: dict) -> tuple[float, float]:
     """Inches of a heat map, so that every number fits its cell."""
-    return max(4.4, 0.9 + 0.42 * len(results["lengths"])), max(1.5, 0.8 + 0.38 * len(results["depths"]))
+    return max(3.2, 0.9 + 0.42 * len(results["lengths"])), max(1.5, 0.8 + 0.38 * len(results["depths"]))
 
 
 def _heat_map(
@@ -190,7 +192,7 @@ def _heat_map(
     axes.set_yticks(range(len(depths)), [f"{100 * depth:.3g}%" for depth in depths], fontsize=10)
     if max(map(len, length_labels(lengths))) > 4 and len(lengths) > 6:
         axes.tick_params(axis="x", labelrotation=45)
-    axes.set(xlabel="context length (tokens)", ylabel="evidence depth")
+    axes.set(xlabel="context length (tokens)", ylabel="depth")
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set(visible=True, color=GREY, linewidth=0.7)
@@ -232,7 +234,3 @@ def _save(figure: Figure, path: Path) -> None:
     unfinished = path.with_name(f"{path.name}.unfinished")
     figure.savefig(unfinished, format="png", dpi=150)
     unfinished.replace(path)
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"

@@ -317,7 +317,11 @@ def notes(results: dict, grid: dict) -> Iterator[tuple[bool, str]]:
                 "not scored.",
             )
     if not common:
-        yield False, "No length is within the window of every model: there are no scores over all lengths."
+        yield (
+            False,
+            "No length is within the window of every model, so there are no scores over all lengths: leave out models with "
+            "small windows to get them.",
+        )
     elif len(common) < len(results["lengths"]):
         yield (
             False,
@@ -346,6 +350,6 @@ def notes(results: dict, grid: dict) -> Iterator[tuple[bool, str]]:
 
 
 def listed(numbers: list[int]) -> str:
-    """`1,000; 2,000 and 4,000`."""
+    """`1,000, 2,000 and 4,000`."""
     texts = [f"{number:,}" for number in numbers]
-    return " and ".join(filter(None, ("; ".join(texts[:-1]), texts[-1])))
+    return " and ".join(filter(None, (", ".join(texts[:-1]), texts[-1])))
