@@ -25,11 +25,12 @@ def write_page(args: "EvalArguments", results: dict) -> None:
 
     folder = Path(args.output)
     grid = read_json(folder / "grid.json", "eval")
+    known = read_json(folder / "models.json", "eval")
     models = results["models"]
     page = load_template(Path(__file__).with_name("report.html.jinja")).render(
         results=results,
         grid=grid,
-        asked_with={name: each["arguments"] for name, each in read_json(folder / "models.json", "eval").items()},
+        asked_with={name: known[name]["arguments"] for name in models if name in known},
         task=TASKS[results["task"]],
         notes=list(notes(results, grid)),
         verdict=verdict,
@@ -97,8 +98,13 @@ def choose_examples(folder: Path, results: dict, seed: int) -> list[dict]:
             kind = KINDS[0] if len(set(judged.values())) == 2 else KINDS[1] if all(judged.values()) else KINDS[2]
             by_kind[kind].append(id)
     rng = random.Random(f"{seed}|examples")
-    chosen = [id for ids in by_kind.values() for id in rng.sample(sorted(ids), min(EXAMPLES_OF_A_KIND, len(ids)))]
-    examples = {id: contexts[id] | {"models": {}} for id in chosen}
+    chosen: dict[str, str] = {}  # context by question, to show each question once
+    for ids in by_kind.values():
+        end = len(chosen) + EXAMPLES_OF_A_KIND
+        for id in rng.sample(sorted(ids), len(ids)):
+            if len(chosen) < end:
+                chosen.setdefault(contexts[id]["question_id"], id)
+    examples = {id: contexts[id] | {"models": {}} for id in chosen.values()}
     for name in results["models"]:
         for row in read_answers(folder, name):
             if row["id"] in examples and row["samples"]:
