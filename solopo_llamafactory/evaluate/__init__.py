@@ -1,1 +1,4 @@
-"""Evaluation: held-out questions over a grid of context lengths and evidence depths."""
+"""Evaluation: accuracy of several models over a grid of context lengths and evidence depths.
+
+The way of the data: source -> grid (contexts.jsonl) -> answers of each model -> scoring -> page.
+"""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..construct.files import atomic_writer, read_json
 from ..construct.sub_em import sub_em
 from ..pages import load_template
-from .scoring import BEYOND, TASKS, beyond_lengths, interval, listed, notes, read_answers, read_contexts
+from .scoring import BEYOND, TASKS_IN_WORDS, beyond_lengths, interval, listed, notes, read_answers, read_contexts
 
 
 if TYPE_CHECKING:
@@ -23,15 +23,14 @@ def write_page(args: "EvalArguments", results: dict) -> None:
     """Write `report.html`, `curves.png` and `heatmaps.png` beside `results.json`."""
     from .plots import draw_curves, draw_differences, draw_scores, save_pictures  # matplotlib takes seconds
 
-    folder = Path(args.output)
-    grid = read_json(folder / "grid.json", "eval")
-    known = read_json(folder / "models.json", "eval")
+    grid = read_json(args.grid_path, "eval")
+    known = read_json(args.models_path, "eval")
     models = results["models"]
     page = load_template(Path(__file__).with_name("report.html.jinja")).render(
         results=results,
         grid=grid,
         asked_with={name: known[name]["arguments"] for name in models if name in known},
-        task=TASKS[results["task"]],
+        task=TASKS_IN_WORDS[results["task"]],
         notes=list(notes(results, grid)),
         verdict=verdict,
         beyond={name: beyond_lengths(results, name) for name in models},
@@ -39,12 +38,12 @@ def write_page(args: "EvalArguments", results: dict) -> None:
         curves=draw_curves(results),
         scores=draw_scores(results),
         differences=draw_differences(results) if len(models) > 1 else None,
-        examples=choose_examples(folder, results, args.seed),
+        examples=choose_examples(args, results),
         interval=interval,
         listed=listed,
     )
-    save_pictures(results, folder)
-    with atomic_writer(folder / "report.html") as file:
+    save_pictures(results, args.folder)
+    with atomic_writer(args.folder / "report.html") as file:
         file.write(page)
 
 
@@ -58,7 +57,7 @@ def verdict(difference: dict | None) -> str:
 
 
 def make_tables(results: dict) -> list[dict]:
-    """The tables by length, depth and hops: a title, the names of the columns, and rows of texts."""
+    """The tables by length, depth and hops: a title, the names of the columns, and rows of texts. Empty ones are left out."""
     models, common = results["models"], results["common_lengths"]
     shared = "" if common == results["lengths"] else f" (contexts of {listed(common)} tokens)" if common else ""
     columns = {
@@ -68,6 +67,8 @@ def make_tables(results: dict) -> list[dict]:
     }
     tables = []
     for group, (title, label) in columns.items():
+        if not any(estimate for model in models.values() for estimate in model[group].values()):
+            continue
         keys = list(models[results["baseline"]][group])
         sections = {"": {name: model[group] for name, model in models.items()}}
         if len(models) > 1:
@@ -83,13 +84,13 @@ def make_tables(results: dict) -> list[dict]:
     return tables
 
 
-def choose_examples(folder: Path, results: dict, seed: int) -> list[dict]:
+def choose_examples(args: "EvalArguments", results: dict) -> list[dict]:
     """A few contexts with every model's answer: some where models differ, some all right, some all wrong."""
-    contexts = {row["id"]: row for row in read_contexts(folder)}
+    contexts = {row["id"]: row for row in read_contexts(args)}
     right: dict[str, dict[str, bool]] = defaultdict(dict)  # by context, by model
     for name in results["models"]:
-        for row in read_answers(folder, name):
-            if row["id"] in contexts and row["samples"]:
+        for row in read_answers(args, name):
+            if row["id"] in contexts:
                 right[row["id"]][name] = sub_em(row["samples"][0]["text"], contexts[row["id"]]["answers"])
     most = max(map(len, right.values()), default=0)
     by_kind: dict[str, list[str]] = {kind: [] for kind in KINDS}
@@ -97,7 +98,7 @@ def choose_examples(folder: Path, results: dict, seed: int) -> list[dict]:
         if len(judged) == most:
             kind = KINDS[0] if len(set(judged.values())) == 2 else KINDS[1] if all(judged.values()) else KINDS[2]
             by_kind[kind].append(id)
-    rng = random.Random(f"{seed}|examples")
+    rng = random.Random(f"{args.seed}|examples")
     chosen: dict[str, str] = {}  # context by question, to show each question once
     for ids in by_kind.values():
         end = len(chosen) + EXAMPLES_OF_A_KIND
@@ -106,8 +107,8 @@ def choose_examples(folder: Path, results: dict, seed: int) -> list[dict]:
                 chosen.setdefault(contexts[id]["question_id"], id)
     examples = {id: contexts[id] | {"models": {}} for id in chosen.values()}
     for name in results["models"]:
-        for row in read_answers(folder, name):
-            if row["id"] in examples and row["samples"]:
+        for row in read_answers(args, name):
+            if row["id"] in examples:
                 shown = row["samples"][0] | {"is_right": right[row["id"]][name]}
                 examples[row["id"]]["models"][name] = shown
     return list(examples.values())

@@ -7,7 +7,6 @@ where there is none, be it beyond the model's window or not asked yet.
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 RESAMPLES = 2000
 BEYOND = "beyond the window"
-TASKS = {
+TASKS_IN_WORDS = {
     "multi_doc": "the evidence spread over the context, the first hop's at the named depth",
     "single_doc": "the evidence side by side at the named depth",
 }
@@ -74,13 +73,10 @@ def score(args: "EvalArguments") -> dict:
     Raises:
         ConstructError: naming a file that is missing or broken.
     """
-    folder = Path(args.output)
-    grid = read_grid(folder)
-    known = read_json(folder / "models.json", "eval")
+    grid = read_grid(args)
+    known = read_json(args.models_path, "eval")
     names = [model["name"] for model in args.models]
-    scores = {
-        name: judge(folder, name, grid, known.get(name, {}).get("window"), args.max_new_tokens) for name in names
-    }
+    scores = {name: judge(args, name, grid, known.get(name, {}).get("window")) for name in names}
     common = ~np.any([each.beyond for each in scores.values()], axis=0)
     base = scores[names[0]]
     models = {}
@@ -107,30 +103,28 @@ def score(args: "EvalArguments") -> dict:
         "baseline": names[0],
         "models": models,
     }
-    write_json(folder / "results.json", results)
-    with atomic_writer(folder / "table.md") as file:
-        file.write(make_table(results, read_json(folder / "grid.json", "eval")))
+    write_json(args.folder / "results.json", results)
+    with atomic_writer(args.folder / "table.md") as file:
+        file.write(make_table(results, read_json(args.grid_path, "eval")))
     return results
 
 
-def read_contexts(folder: Path) -> Iterator[dict]:
+def read_contexts(args: "EvalArguments") -> Iterator[dict]:
     """The rows of contexts.jsonl without their prompts, by far the largest part."""
     from tqdm import tqdm
 
     for row in tqdm(
-        read_rows(folder / "contexts.jsonl", "eval"), desc="reading contexts", unit="context", dynamic_ncols=True
+        read_rows(args.contexts_path, "eval"), desc="reading contexts", unit="context", dynamic_ncols=True
     ):
         del row["prompt"]
         yield row
 
 
-def read_grid(folder: Path) -> Grid:
+def read_grid(args: "EvalArguments") -> Grid:
     """The places of all contexts, lengths and depths ascending."""
-    rows = list(read_contexts(folder))
+    rows = list(read_contexts(args))
     if not rows:
-        raise ConstructError(
-            f"'{folder / 'contexts.jsonl'}' holds no contexts: delete it and run `solopo eval` again."
-        )
+        raise ConstructError(f"'{args.contexts_path}' holds no contexts: delete it and run `solopo eval` again.")
     lengths, depths = (sorted({row[key] for row in rows}) for key in ("length", "depth"))
     hops = {row["question_id"]: row["hops"] for row in rows}
     numbers = {
@@ -151,29 +145,26 @@ def read_grid(folder: Path) -> Grid:
     return Grid(places, lengths, depths, np.array(list(hops.values())), rows[0]["source"], rows[0]["licence"])
 
 
-def read_answers(folder: Path, name: str) -> Iterator[dict]:
+def read_answers(args: "EvalArguments", name: str) -> Iterator[dict]:
     """The rows of a model's answers, none where it has not been asked yet."""
-    path = folder / "answers" / f"{name}.jsonl"
+    path = args.answers_path(name)
     return read_rows(path, "eval") if path.is_file() else iter(())
 
 
-def judge(folder: Path, name: str, grid: Grid, window: int | None, max_new_tokens: int) -> Scores:
+def judge(args: "EvalArguments", name: str, grid: Grid, window: int | None) -> Scores:
     """Judge a model's answers.
 
     A length is beyond the window where one of its contexts is: the others, shorter by chance, would be an easier choice of
-    questions. An answer without samples is a server's refusal of a prompt for its length.
+    questions.
     """
     right = np.full(grid.shape, np.nan)
     cut_off = np.zeros(grid.shape, bool)
     beyond = np.zeros(len(grid.lengths), bool)
     for place in grid.places.values():
-        beyond[place.length] |= window is not None and place.tokens + max_new_tokens > window
-    for row in read_answers(folder, name):
+        beyond[place.length] |= window is not None and place.tokens + args.max_new_tokens > window
+    for row in read_answers(args, name):
         place = grid.places.get(row["id"])
         if place is None:  # of an earlier grid
-            continue
-        if not row["samples"]:
-            beyond[place.length] = True
             continue
         at = place.question, place.length, place.depth
         answer = row["samples"][0]
@@ -271,7 +262,7 @@ def make_table(results: dict, grid: dict) -> str:
         tables.append([header, *(row(name, groups, "+") for name, groups in differences)])
     titles = [
         f"Right answers in % (sub-EM) with 95% intervals by context length in tokens: {results['questions']:,} questions "
-        f"of {TITLES.get(results['source'], results['source'])} ({results['licence']}), {TASKS[results['task']]}.",
+        f"of {TITLES.get(results['source'], results['source'])} ({results['licence']}), {TASKS_IN_WORDS[results['task']]}.",
         f"Paired difference to {baseline} in points.",
     ]
     parts = []

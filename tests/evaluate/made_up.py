@@ -23,6 +23,25 @@ class Arguments:
     lengths: list[int] = field(default_factory=lambda: [1000, 4000])
     depths: list[float] = field(default_factory=lambda: [0.0, 1.0])
 
+    @property
+    def folder(self) -> Path:
+        return Path(self.output)
+
+    @property
+    def contexts_path(self) -> Path:
+        return self.folder / "contexts.jsonl"
+
+    @property
+    def grid_path(self) -> Path:
+        return self.folder / "grid.json"
+
+    @property
+    def models_path(self) -> Path:
+        return self.folder / "models.json"
+
+    def answers_path(self, name: str) -> Path:
+        return self.folder / "answers" / f"{name}.jsonl"
+
 
 def make_run(
     folder: Path,
@@ -32,13 +51,15 @@ def make_run(
     hops: list[int] | None = None,
     short: dict[str, int] | None = None,
     text: str = "",
+    tokens: dict[str, int] | None = None,
     **arguments,
 ) -> Arguments:
     """Write a run's files.
 
     Args:
+        tokens: of single contexts, by id; ten below the length for all others.
         outcomes: by model, a string for each question with a sign for each cell (by length, then depth): `+` right, `-` wrong,
-            `~` wrong and cut off, `!` refused, and any other sign for no answer.
+            `~` wrong and cut off, and any other sign for no answer.
     """
     args = Arguments(str(folder), [{"name": name} for name in outcomes], **arguments)
     hops = hops or [2] * questions
@@ -47,14 +68,16 @@ def make_run(
     with open(folder / "contexts.jsonl", "w") as file:
         for length, depth in cells:
             for number in range(questions):
-                file.write(json.dumps(make_context(number, length, depth, hops[number], text)) + "\n")
+                row = make_context(number, length, depth, hops[number], text)
+                row["tokens"] = (tokens or {}).get(row["id"], row["tokens"])
+                file.write(json.dumps(row) + "\n")
     for name, signs in outcomes.items():
         with open(folder / "answers" / f"{name}.jsonl", "w") as file:
             for number, question in enumerate(signs):
                 for (length, depth), sign in zip(cells, question):
-                    if sign in "+-~!":
-                        samples = [] if sign == "!" else [make_sample(sign, text)]
-                        row = {"id": f"q{number}|{length}|{depth}", "settings": "s", "samples": samples}
+                    if sign in "+-~":
+                        id = f"q{number}|{length}|{depth}"
+                        row = {"id": id, "settings": "s", "samples": [make_sample(sign, text)]}
                         file.write(json.dumps(row) + "\n")
     write_json(
         folder / "grid.json",

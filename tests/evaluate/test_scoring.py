@@ -11,6 +11,9 @@ from solopo_llamafactory.evaluate.scoring import estimate, listed, score
 from .made_up import make_run, simulate
 
 
+FITTING = [(0, 0.0), (1, 0.0), (1, 1.0)]
+
+
 def cells(model: dict, key: str = "score") -> list:
     return [cell[key] for cell in model["cells"]]
 
@@ -65,11 +68,11 @@ def test_prompt_and_answer_share_the_window(tmp_path, window, fits):
 
 def test_one_context_that_does_not_fit_takes_its_length_with_it(tmp_path):
     """The others are those with short documents: no fair choice of questions."""
-    results = score(make_run(tmp_path / "run", {"base": ["+++!", "++++"]}))
+    outcomes, window = {"base": ["+++?", "++++"]}, {"base": 4000}
+    results = score(make_run(tmp_path / "run", outcomes, window, tokens={f"q{i}|4000|{d}": 3000 for i, d in FITTING}))
     base = results["models"]["base"]
     assert cells(base, "state") == ["scored"] * 2 + ["beyond the window"] * 2
-    assert base["window"] is None and base["asked"] == 4
-    assert "- base: 4,000 tokens is beyond its window" in (tmp_path / "run/table.md").read_text()
+    assert base["by_length"]["4000"] is None and (base["asked"], base["missing"]) == (4, 0)
 
 
 def test_no_length_in_common(tmp_path):
