@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from tqdm import tqdm
 
+from ..pages import load_template
 from .arguments import BuildArguments
 from .errors import ConstructError
 from .files import atomic_writer, read_json, read_rows, write_json
@@ -29,12 +29,6 @@ LABELS = {
     "long_documents": "long prompt, documents",
     "chosen_tokens": "chosen answer, tokens",
     "rejected_tokens": "rejected answer, tokens",
-}
-TITLES = {"musique": "MuSiQue", "hotpotqa": "HotpotQA", "2wikimultihopqa": "2WikiMultihopQA", "demo": "Demo corpus"}
-LICENCES = {
-    "CC BY 4.0": "https://creativecommons.org/licenses/by/4.0/",
-    "CC BY-SA 4.0": "https://creativecommons.org/licenses/by-sa/4.0/",
-    "Apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0",
 }
 
 
@@ -127,14 +121,12 @@ def write_report(args: BuildArguments) -> None:
         for name, group in selection["hops"].items()
     }
     budgets = {view: sorted(train.budgets[view]) for view in VIEWS}
-    page = _template().render(
+    page = load_template(Path(__file__).with_name("report.html.jinja")).render(
         summary=summary,
         checks=list(checks(args, train, summary)),
         plots=draw_plots(train.columns, budgets, train.depth_shares(), train.depth_noise, hops),
         examples=read_examples(args, choose_examples(train.hops, args.seed)),
         labels=LABELS,
-        titles=TITLES,
-        licences=LICENCES,
     )
     write_json(args.summary_path, summary)
     with atomic_writer(args.report_path) as file:
@@ -286,13 +278,3 @@ def mark_evidence(prompt: str, context: dict, view: str) -> list[tuple[str, bool
         parts += [(prompt[done:start], False), (prompt[start:end], True)]
         done = end
     return [*parts, (prompt[done:], False)]
-
-
-def _template() -> jinja2.Template:
-    text = Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
-    environment.filters["thousands"] = lambda value: f"{value:,}"
-    return environment.from_string(text)

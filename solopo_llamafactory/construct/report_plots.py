@@ -1,7 +1,5 @@
-"""The plots of the report: inline SVG whose text takes the page's colour, the same bytes for the same numbers."""
+"""The plots of the report."""
 
-import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,10 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator, ScalarFormatter, StrMethodFormatter
 
+from ..pages.svg import BLUE, GREY, INK, ORANGE, SETTINGS, to_svg
 
-# Told apart with any colour vision, on white and on black; the second curve of a plot is dashed as well.
-BLUE, ORANGE, GREY = "#3182bd", "#d95f02", "#8a8f98"
-INK = "#010203"  # stands for the page's text colour until the SVG is written
+
 BINS = 30
 
 
@@ -43,47 +40,39 @@ def draw_plots(
         depth_noise: how far chance alone moves such a share.
         hops: by number of hops, `questions` and the shares `right_samples` and `usable_questions`.
     """
-    settings = {
-        "svg.fonttype": "none",
-        "font.size": 11,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "legend.frameon": False,
-        **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
-    }
-    with rc_context(settings):
+    with rc_context(SETTINGS):
         return [
             Plot(
                 "Prompt lengths",
                 "Prompts should end just below their budget (dotted). Those in a tail to the left found no document that fits.",
-                _svg("prompts", _prompts(columns, budgets)),
+                to_svg("prompts", _prompts(columns, budgets)),
             ),
             Plot(
                 "Evidence depth",
                 "Both lines should follow the even level, within the grey band of chance: the place of a document must "
                 "not tell whether it matters.",
-                _svg("depth", _depth(depths, depth_noise)),
+                to_svg("depth", _depth(depths, depth_noise)),
             ),
             Plot(
                 "Right answers by hops",
                 "A pair needs a right and a wrong sample of the same question: rates near 0% or 100% leave few.",
-                _svg("right", _right(hops)),
+                to_svg("right", _right(hops)),
             ),
             Plot(
                 "Short prompt / long prompt",
                 "Rho, the token ratio of a pair's two prompts. The smaller it is, the more training on the short one "
                 "saves.",
-                _svg("rho", _rho(columns["rho"])),
+                to_svg("rho", _rho(columns["rho"])),
             ),
             Plot(
                 "Answer lengths",
                 "The two should be alike; a pile at the right end would be answers near max_new_tokens.",
-                _svg("answers", _answers(columns)),
+                to_svg("answers", _answers(columns)),
             ),
             Plot(
                 "Chosen minus rejected",
                 "Should be centred on 0. A shift to one side teaches length instead of correctness.",
-                _svg("difference", _difference(columns)),
+                to_svg("difference", _difference(columns)),
             ),
         ]
 
@@ -189,15 +178,3 @@ def _whole_bins(values: Sequence[float]) -> np.ndarray:
     low, span = min(values), max(values) - min(values) + 1
     width = int(np.ceil(span / BINS))
     return low - 0.5 + width * np.arange(int(np.ceil(span / width)) + 1)
-
-
-def _svg(name: str, figure: Figure) -> str:
-    """The figure as an SVG element whose ids begin with `name`, since a page has all its ids in common."""
-    file = io.StringIO()
-    with rc_context({"svg.hashsalt": name}):
-        figure.savefig(
-            file, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        )
-    text = file.getvalue()
-    text = text[text.index("<svg") :].replace(INK, "currentColor")
-    return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)

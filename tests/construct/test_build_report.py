@@ -3,10 +3,10 @@
 import json
 import random
 import re
-from html.parser import HTMLParser
 
 import pytest
 
+from html_page import Page
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.errors import ConstructError
 from solopo_llamafactory.construct.files import write_json
@@ -122,36 +122,11 @@ def make_selection(contexts: list[dict], pairs: list[dict], num_pairs: int) -> d
     }
 
 
-class Page(HTMLParser):
-    """What a browser would find: the tags, their links, and the marked texts."""
-
-    def __init__(self, args: BuildArguments) -> None:
-        super().__init__()
-        self.source = args.report_path.read_text(encoding="utf-8")
-        self.tags, self.links, self.ids, self.marked, self.text = [], [], [], [], []
-        self.feed(self.source)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        for name, value in attrs:
-            if name in ("src", "href", "xlink:href", "data"):
-                self.links.append((tag, value))
-            elif name == "id":
-                self.ids.append(value)
-        if tag == "mark":
-            self.marked.append("")
-
-    def handle_data(self, data):
-        self.text.append(data)
-        if self.tags and self.tags[-1] == "mark" and self.marked[-1] == "":
-            self.marked[-1] = data
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     args = build_files(tmp_path_factory.mktemp("report"))
     write_report(args)
-    return args, json.loads(args.summary_path.read_text()), Page(args)
+    return args, json.loads(args.summary_path.read_text()), Page(args.report_path)
 
 
 def test_counts_are_those_of_the_files(built):
@@ -231,7 +206,7 @@ def test_same_files_same_bytes(built):
 def test_one_pair(tmp_path, changes):
     args = build_files(tmp_path / "one", 1, 0, **changes)
     write_report(args)
-    page = Page(args)
+    page = Page(args.report_path)
     assert "Held-out" not in "".join(page.text) and page.tags.count("svg") == 6
     assert ("made from templates" in page.source) == ("infer_backend" in changes)
 
