@@ -1,4 +1,4 @@
-# make demo      install, make the demo data and a tiny model, train SoLoPO on a CPU, say where the results are
+# make demo      install, make preference pairs with a tiny model, train it by SoLoPO on a CPU, compare before and after
 # make test      install, run the tests (the slow ones only with `make test-all`)
 PYTHON ?= python3
 VENV := .venv
@@ -25,11 +25,15 @@ $(STAMP): setup.py constraints.txt
 	@touch $(STAMP)
 
 demo: install
-	$(BIN)/solopo tiny-model saves/tiny_qwen2
-	$(BIN)/solopo build recipes/data/demo.yaml
+	$(BIN)/solopo build recipes/data/two_hop.yaml
 	$(BIN)/llamafactory-cli train recipes/demo_cpu.yaml
+	rm -rf saves/demo_eval
+	$(BIN)/solopo eval recipes/eval/two_hop.yaml
 	@echo
-	@echo "Results: saves/demo (trainer_log.jsonl, all_results.json); picture: saves/demo/training_solopo.png"
+	@cat saves/demo_eval/table.md
+	@echo
+	@echo "Before and after in one picture: saves/demo_eval/heatmaps.png; the page: saves/demo_eval/report.html"
+	@echo "The training run: saves/demo/training_solopo.png"
 
 test: install
 	$(BIN)/ruff check .

@@ -17,9 +17,12 @@ DEMO_CORPUS = "data/demo_corpus.jsonl"
 class SourceArguments:
     """Arguments pertaining to questions, documents and how their tokens are counted."""
 
-    source: Literal["musique", "hotpotqa", "2wikimultihopqa", "generic", "demo"] = field(
+    source: Literal["musique", "hotpotqa", "2wikimultihopqa", "generic", "demo", "two_hop"] = field(
         default="musique",
-        metadata={"help": "What the input is: a data set in its official schema, the generic schema, or the demo."},
+        metadata={
+            "help": "What the input is: a data set in its official schema, the generic schema, the demo corpus, or a file "
+            "that says how many two-hop questions to make up (for tiny models)."
+        },
     )
     input: str | None = field(
         default=None,

@@ -1,0 +1,56 @@
+"""What is compared: the ways to train on the same pairs, each as arguments of LLaMA-Factory's trainer."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table.
+
+    Attributes:
+        name: as the table has it.
+        arguments: what this method adds to a run's arguments.
+        learning_rates: candidates; the best on development questions is reported.
+    """
+
+    name: str
+    arguments: dict = field(hash=False)
+    learning_rates: tuple[float, ...]
+
+    def folder(self, learning_rate: float) -> str:
+        """A name for its files."""
+        return f"{self.name} {learning_rate:g}".replace(",", "").replace(" ", "_")
+
+
+# Of each objective: its name, its arguments (beta and gamma as its authors' recipes have them) and learning rates.
+OBJECTIVES = {
+    "SimPO": ({"pref_loss": "simpo", "pref_beta": 2.0, "simpo_gamma": 0.5}, (1.5e-4, 4e-4)),
+    "ORPO": ({"pref_loss": "orpo", "pref_beta": 0.1}, (5e-4, 1.5e-3)),
+    "DPO": ({"pref_loss": "sigmoid", "pref_beta": 0.1}, (1.5e-4, 4e-4)),
+}
+VARIANTS = {
+    "stop-gradient": {"solopo_stop_grad": True},
+    "alpha 0.5": {"solopo_alpha": 0.5},
+    "alpha 4": {"solopo_alpha": 4.0},
+}
+
+
+def methods(objectives: list[str], variants: bool) -> list[Method]:
+    """SFT on long contexts, then each objective on short contexts, on long ones, and as SoLoPO with alpha 1.
+
+    Args:
+        variants: SoLoPO with a stop-gradient and with other alphas as well.
+    """
+    listed = [Method("SFT-long", {"stage": "sft", "dataset": "pairs_sft"}, (5e-4, 1.5e-3))]
+    for name in objectives:
+        arguments, rates = OBJECTIVES[name]
+        arguments = {"stage": "solopo", "dataset": "pairs", **arguments}
+        listed += [Method(f"{view}-{name}", {**arguments, "solopo_view": view}, rates) for view in ("short", "long")]
+        listed.append(Method(f"SoLo-{name}", arguments, rates))
+        if name == "DPO":
+            listed.append(Method(f"SoLo-{name}, short reference", {**arguments, "solopo_reference": "short"}, rates))
+        if variants:
+            listed += [
+                Method(f"SoLo-{name}, {label}", {**arguments, **more}, rates) for label, more in VARIANTS.items()
+            ]
+    return listed

@@ -1,0 +1,121 @@
+"""From the scores of all seeds to a table and a picture."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+from .methods import Method
+from .sizes import Size
+
+
+def best_learning_rate(method: Method, dev: Sequence[dict], size: Size) -> float:
+    """The candidate with the highest mean accuracy over seeds and over the short and the training length.
+
+    Args:
+        dev: results.json of the development questions, one a seed.
+    """
+
+    def accuracy(learning_rate: float) -> float:
+        scores = [result["models"][method.folder(learning_rate)]["by_length"] for result in dev]
+        return fmean(group["score"] for by_length in scores for group in by_length.values())
+
+    return max(method.learning_rates, key=accuracy)
+
+
+def make_row(name: str, test: Sequence[dict], model_names: Sequence[str], lengths: Sequence[int]) -> dict:
+    """Accuracy of a method at each length: mean, range over seeds, and a 95% interval of the mean.
+
+    The interval is that of the questions (bootstrap, by seed); how much seeds differ is what the range shows.
+
+    Args:
+        test: results.json of the test questions, one a seed.
+        model_names: the method's name in each of them.
+    """
+    row = {"name": name, "lengths": {}}
+    for length in lengths:
+        groups = [result["models"][model]["by_length"][str(length)] for result, model in zip(test, model_names)]
+        scores = [group["score"] for group in groups]
+        half = sum(((group["high"] - group["low"]) / 2) ** 2 for group in groups) ** 0.5 / len(groups)
+        row["lengths"][length] = {
+            "mean": fmean(scores),
+            "min": min(scores),
+            "max": max(scores),
+            "low": max(0.0, fmean(scores) - half),
+            "high": min(100.0, fmean(scores) + half),
+        }
+    return row
+
+
+def tokens_per_pair(method: Method, tokens: dict[str, float]) -> tuple[float, float] | None:
+    """Tokens of a pair in separate rows, and in our packed row, which has each prompt once; None for the base."""
+    short, long = tokens["short"], tokens["long"]
+    chosen, rejected = tokens["chosen"], tokens["rejected"]
+    if method.arguments["stage"] == "sft":
+        return long + chosen, long + chosen
+    one = {"short": (short,), "long": (long,)}.get(method.arguments.get("solopo_view"))
+    if one is not None:
+        return 2 * one[0] + chosen + rejected, one[0] + chosen + rejected
+    return 2 * short + chosen + rejected + long + chosen, short + chosen + rejected + long + chosen
+
+
+def markdown(results: dict) -> str:
+    """The table."""
+    lengths = results["lengths"]
+    header = ["", "learning rate", *(f"{length}" for length in lengths), "tokens a pair", "packed", "s a step"]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for row in results["rows"]:
+        cells = [row["name"], f"{row['learning_rate']:g}" if "learning_rate" in row else ""]
+        for length in lengths:
+            group = row["lengths"][str(length)]
+            cells.append(f"{group['mean']:.1f} [{group['min']:.0f}-{group['max']:.0f}]")
+        cells += [f"{row['tokens']:,.0f}", f"{row['packed_tokens']:,.0f}"] if "tokens" in row else ["", ""]
+        cells.append(f"{row['seconds']:.2f}" if "seconds" in row else "")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(results: dict, path: Path) -> None:
+    """Accuracy over length: a panel an objective, with the intervals."""
+    from matplotlib.figure import Figure
+
+    objectives = results["objectives"]
+    figure = Figure(figsize=(4.6 * len(objectives), 3.8), layout="constrained")
+    styles = {
+        "base": ("#8a8f98", ":"),
+        "short": ("#d95f02", "--"),
+        "long": ("#756bb1", "-."),
+        "SoLo": ("#3182bd", "-"),
+    }
+    for axes, objective in zip(figure.subplots(1, len(objectives), sharey=True, squeeze=False)[0], objectives):
+        for kind, (color, line) in styles.items():
+            name = kind if kind == "base" else f"{kind}-{objective}"
+            row = next((row for row in results["rows"] if row["name"] == name), None)
+            if row is None:
+                continue
+            groups = list(row["lengths"].values())
+            means = [group["mean"] for group in groups]
+            errors = [
+                [group["mean"] - group["low"] for group in groups],
+                [group["high"] - group["mean"] for group in groups],
+            ]
+            axes.errorbar(
+                results["lengths"], means, errors, label=name, color=color, linestyle=line, marker="o", capsize=3
+            )
+        axes.axvline(results["long_tokens"], color="#8a8f98", linewidth=0.8)
+        axes.annotate(" training", (results["long_tokens"], 1), color="#5c636b", fontsize=8)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(results["lengths"], [str(length) for length in results["lengths"]])
+        axes.set(xlabel="tokens of the prompt", ylim=(0, 102))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8, loc="lower left")
+    figure.axes[0].set_ylabel("right answers (%)")
+    figure.savefig(path, dpi=90)
+
+
+def write(results: dict, folder: Path) -> None:
+    """results.json, table.md and accuracy.png."""
+    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    results = json.loads((folder / "results.json").read_text())  # lengths as JSON has them
+    (folder / "table.md").write_text(markdown(results))
+    draw(results, folder / "accuracy.png")

@@ -1,0 +1,160 @@
+"""One seed of the miniature through the product: base, pairs, training runs, evaluation. Finished parts are kept."""
+
+import json
+import shutil
+from pathlib import Path
+
+from llamafactory.train.tuner import run_exp
+
+from solopo_llamafactory.construct.arguments import BuildArguments
+from solopo_llamafactory.construct.build import run_build
+from solopo_llamafactory.construct.files import read_json, write_json
+from solopo_llamafactory.evaluate.arguments import EvalArguments
+from solopo_llamafactory.evaluate.run import run_eval
+
+from .base import make_base
+from .methods import Method
+from .sizes import SHORT_TOKENS, Size
+
+
+SHIPPED_BASE = Path("data/two_hop/base")
+MAX_NEW_TOKENS = 14
+TOKENS_OF_A_FACT = 4
+SPARE_FACTS = 32  # those that name the answer are no distractors
+BATCH_SIZE = 64  # prompts at a time in sampling and evaluation
+
+
+class Seed:
+    """All files of one seed, in `folder`."""
+
+    def __init__(self, folder: Path, size: Size, seed: int) -> None:
+        self.folder = folder / f"seed-{seed}"
+        self.size = size
+        self.seed = seed
+        self.base = self.folder / "base" / "model"
+        self.pairs = self.folder / "pairs.jsonl"
+
+    def prepare(self) -> None:
+        """The base model and the pairs that it gives."""
+        if not self._is_finished(self.base):
+            if self.size.base_steps:
+                make_base(self.base.parent, self.seed, self.size.base_steps)
+            else:
+                shutil.copytree(SHIPPED_BASE, self.base, dirs_exist_ok=True)
+            self._finish(self.base)
+        if not self.pairs.is_file():
+            run_build(
+                BuildArguments(
+                    source="two_hop",
+                    input=self._questions("train", self.size.train_questions, self.size.long_tokens),
+                    output=str(self.pairs),
+                    tokenizer=str(self.base),
+                    template="chatml",
+                    short_tokens=SHORT_TOKENS,
+                    long_tokens=self.size.long_tokens,
+                    num_contexts=self.size.train_questions,
+                    num_examples=self.size.pairs,
+                    n=8,
+                    temperature=1.2,
+                    max_new_tokens=MAX_NEW_TOKENS,
+                    batch_size=BATCH_SIZE,
+                    dataset_info=str(self.folder / "dataset_info.json"),
+                    seed=self.seed,
+                )
+            )
+        info = read_json(self.folder / "dataset_info.json", "build")
+        columns = {"prompt": "long_prompt", "query": "", "response": "chosen"}
+        write_json(
+            self.folder / "dataset_info.json", info | {"pairs_sft": {"file_name": "pairs.jsonl", "columns": columns}}
+        )
+
+    def train(self, method: Method, learning_rate: float) -> None:
+        """One training run of LLaMA-Factory."""
+        output = self.model(method, learning_rate)
+        if self._is_finished(output):
+            return
+        run_exp(
+            {
+                "do_train": True,
+                "model_name_or_path": str(self.base),
+                "disable_gradient_checkpointing": True,
+                "template": "chatml",
+                "finetuning_type": "full",
+                "dataset_dir": str(self.folder),
+                "cutoff_len": self.size.long_tokens + 2 * MAX_NEW_TOKENS,
+                "overwrite_cache": True,
+                "per_device_train_batch_size": self.size.batch_size,
+                "max_steps": self.size.steps,
+                "learning_rate": learning_rate,
+                "lr_scheduler_type": "cosine",
+                "warmup_ratio": 0.1,
+                "adam_beta2": 0.98,
+                "weight_decay": 0.01,
+                "logging_steps": 10,
+                "save_strategy": "no",
+                "report_to": "none",
+                "seed": self.seed,
+                "output_dir": str(output),
+                "overwrite_output_dir": True,
+                **method.arguments,
+            }
+        )
+        self._finish(output)
+
+    def evaluate(self, part: str, models: dict[str, Path]) -> dict:
+        """`solopo eval` of the base and these models; returns results.json."""
+        is_test = part == "test"
+        lengths = list(self.size.lengths) if is_test else [SHORT_TOKENS, self.size.long_tokens]
+        questions = self.size.test_questions if is_test else self.size.dev_questions
+        args = EvalArguments(
+            source="two_hop",
+            input=self._questions(part, questions, lengths[-1]),
+            tokenizer=str(self.base),
+            template="chatml",
+            lengths=lengths,
+            num_questions=questions,
+            models=[
+                {"name": name, "model_name_or_path": str(path)} for name, path in {"base": self.base, **models}.items()
+            ],
+            max_new_tokens=MAX_NEW_TOKENS,
+            batch_size=BATCH_SIZE,
+            seed=self.seed,
+            output=str(self.folder / part),
+        )
+        run_eval(args)
+        return read_json(args.folder / "results.json", "eval")
+
+    def model(self, method: Method, learning_rate: float) -> Path:
+        """The folder of a trained model."""
+        return self.folder / "models" / method.folder(learning_rate)
+
+    def seconds_per_step(self, method: Method, learning_rate: float) -> float:
+        """Of a finished training run, loading not counted."""
+        results = json.loads((self.model(method, learning_rate) / "all_results.json").read_text())
+        return results["train_runtime"] / self.size.steps
+
+    def tokens_of_a_pair(self) -> dict[str, float]:
+        """Mean tokens of the short and the long prompt and of the two answers."""
+        metas = [json.loads(json.loads(line)["meta"]) for line in self.pairs.read_text().splitlines()]
+        columns = {
+            "short": [meta["tokens"]["short"] for meta in metas],
+            "long": [meta["tokens"]["long"] for meta in metas],
+            "chosen": [meta["answer_tokens"]["chosen"] for meta in metas],
+            "rejected": [meta["answer_tokens"]["rejected"] for meta in metas],
+        }
+        return {name: sum(values) / len(values) for name, values in columns.items()}
+
+    def _questions(self, part: str, count: int, tokens: int) -> str:
+        """The file that tells the source what to make up; no seed or part shares questions with another."""
+        path = self.folder / f"{part}.json"
+        facts = tokens // TOKENS_OF_A_FACT + SPARE_FACTS
+        values = {"questions": count, "facts": facts, "seed": f"{part} {self.seed}"}
+        if not path.is_file() or read_json(path, "build") != values:  # contexts are made anew for a newer file
+            write_json(path, values)
+        return str(path)
+
+    def _is_finished(self, folder: Path) -> bool:
+        return (folder / "finished").is_file()
+
+    def _finish(self, folder: Path) -> None:
+        (folder / "finished").touch()
