@@ -70,14 +70,14 @@ def checked(item: Field, value: Any) -> Any:
         if value not in choices:
             raise ConstructError(f"{item.name} is {value!r}: write {', '.join(choices[:-1])} or {choices[-1]}.")
         return value
-    kinds = _kinds(item)
-    if value is None and types.NoneType in kinds:
+    kinds = [kind for kind in _kinds(item) if kind is not types.NoneType]
+    if value is None and len(kinds) < len(_kinds(item)):
         return None
     for kind in kinds:
         converted = _convert(value, kind)
         if converted is not None:
             return converted
-    wanted = " or ".join(KINDS[kind] for kind in kinds if kind is not types.NoneType)
+    wanted = " or ".join(KINDS[kind] for kind in kinds)
     example = f", such as {item.default}" if isinstance(item.default, (int, float)) and list[int] not in kinds else ""
     raise ConstructError(f"{item.name} is {value!r}: write {wanted}{example}.")
 

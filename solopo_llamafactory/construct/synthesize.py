@@ -148,21 +148,22 @@ class Synthesizer:
         Raises:
             Skip: when the evidence takes more than the budget.
         """
-        if budget == 0:
-            chosen, tokens = [], gold_tokens
-        else:
-            chosen, tokens = self._fill(candidates, gold_tokens, len(question.evidence), budget, chosen)
+        num_gold = len(question.evidence)
+        chosen = self._fill(candidates, gold_tokens, num_gold, budget, chosen) if budget else []
 
         # The sum of the pieces is an estimate (an upper bound for common tokenizers): the rendered prompt decides.
         shrinking = False
         while True:
             laid_out = [self.lay_out(question, chosen, key, placement) for placement in placements]
             prompts = [make_prompt(documents, question.text) for documents, _ in laid_out]
+            tokens = gold_tokens + self._cost(chosen, num_gold)
             counts = [tokens] * len(prompts)
-            total = len(chosen) + len(question.evidence)
+            total = num_gold + len(chosen)
             if budget == 0 or not self.verify:
                 break
-            counts = [self.renderer.count(prompt) for prompt in prompts]
+            # Parts that add up to the token in one order do so in the others.
+            if (first := self.renderer.count(prompts[0])) != tokens:
+                counts = [first, *(self.renderer.count(prompt) for prompt in prompts[1:])]
             tokens = max(counts)
             if tokens > budget:
                 if not chosen:
@@ -181,18 +182,18 @@ class Synthesizer:
         ]
         return contexts, chosen
 
+    def _cost(self, chosen: Sequence[int], num_gold: int) -> int:
+        """Tokens of distractors beside `num_gold` pieces of evidence, each counted by itself."""
+        pool = self.pool
+        return sum(pool.costs[index] + pool.heading_cost(num_gold + i) for i, index in enumerate(chosen, start=1))
+
     def _fill(
         self, candidates: "Candidates", gold_tokens: int, num_gold: int, budget: int, chosen: Sequence[int]
-    ) -> tuple[list[int], int]:
-        """Picks distractors beside those chosen: the question's own, then the pool at random, the last by best fit.
-
-        Returns:
-            Pool indices, and the tokens of all parts together.
-        """
+    ) -> list[int]:
+        """Picks distractors beside those chosen: the question's own, then the pool at random, the last by best fit."""
         pool = self.pool
         chosen, taken = list(chosen), set(chosen)
-        room = budget - gold_tokens
-        room -= sum(pool.costs[index] + pool.heading_cost(num_gold + i) for i, index in enumerate(chosen, 1))
+        room = budget - gold_tokens - self._cost(chosen, num_gold)
         for index, is_own in candidates.in_order():
             if index in taken:
                 continue
@@ -206,7 +207,7 @@ class Synthesizer:
         while (index := candidates.best_fit(room, num_gold + len(chosen), chosen)) is not None:
             chosen.append(index)
             room -= pool.costs[index] + pool.heading_cost(num_gold + len(chosen))
-        return chosen, budget - room
+        return chosen
 
     def lay_out(
         self, question: Question, chosen: Sequence[int], key: str, placement: Placement
