@@ -38,6 +38,7 @@ SHAPING = (
     "n",
     "seed",
 )
+WEIGHTS = (".safetensors", ".bin")
 MOST_FAILURES = 5  # questions in a row
 
 
@@ -137,8 +138,17 @@ def settings(args: SamplingArguments, row: dict) -> str:
         shaping["samples_per_call"] = args.samples_per_call
         if args.batch_size > 1:
             shaping["batch_size"] = args.batch_size
+    if args.infer_backend != "openai":
+        shaping["weights"] = weights_on_disk(args)
     text = json.dumps([shaping, row["prompt"]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def weights_on_disk(args: SamplingArguments) -> list[list]:
+    """Size and time of the files of a local model and its adapters: one that was trained anew is another model."""
+    folders = [args.model_name_or_path, *(args.adapter_name_or_path or "").split(",")]
+    files = (path for folder in filter(None, folders) for path in sorted(Path(folder).expanduser().glob("*model*")))
+    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files if path.suffix in WEIGHTS]
 
 
 def seed_of(args: SamplingArguments, row: dict, index: int) -> int:

@@ -262,6 +262,20 @@ def test_a_file_of_other_settings_is_refused(tmp_path, changes):
         sample(arguments(tmp_path, **changes), FakeSampler(), is_enough, wanted=1)
 
 
+@pytest.mark.parametrize("key", ["model_name_or_path", "adapter_name_or_path"])
+def test_a_model_that_was_trained_anew_in_its_folder_is_another_one(tmp_path, key):
+    weights = tmp_path / "trained" / "adapter_model.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"old")
+    args = arguments(tmp_path, **{key: str(weights.parent)})
+    write_contexts(args, 2)
+    sample(args, FakeSampler(), is_enough, wanted=1)
+    assert sample(args, FakeSampler(), is_enough, wanted=1).finished
+    weights.write_bytes(b"another")
+    with pytest.raises(ConstructError, match="line 1 was made with other settings"):
+        sample(args, FakeSampler(), is_enough, wanted=1)
+
+
 def test_a_changed_prompt_is_refused(tmp_path):
     args = arguments(tmp_path)
     write_contexts(args, 2)
