@@ -10,7 +10,6 @@ from collections import defaultdict
 
 import pytest
 from construct.helpers import MUSIQUE, ROOT
-from eval_helpers import eval_arguments
 
 from conftest import command_environment
 from solopo_llamafactory.construct.rendering import Renderer
@@ -18,6 +17,8 @@ from solopo_llamafactory.evaluate.answers import ask_models
 from solopo_llamafactory.evaluate.arguments import EvalArguments
 from solopo_llamafactory.evaluate.grid import make_grid, read_grid
 from solopo_llamafactory.tiny import make_tiny_model
+
+from .eval_helpers import eval_arguments
 
 
 @pytest.fixture(scope="module")
