@@ -14,7 +14,14 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_help_and_version(capsys):
-    assert main([]) == main(["--help"]) == main(["build", "--help"]) == main(["tiny-model", "-h"]) == 0
+    assert (
+        main([])
+        == main(["--help"])
+        == main(["build", "--help"])
+        == main(["eval", "-h"])
+        == main(["tiny-model", "-h"])
+        == 0
+    )
     text = capsys.readouterr().out
     assert "build [CONFIG.yaml]" in text and "short_tokens" in text and "family=qwen2|llama" in text
     assert main(["--version"]) == 0
@@ -24,9 +31,10 @@ def test_help_and_version(capsys):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["bild"], "'bild' is not a command: write build, synthesize, sample, select, report or tiny-model"),
+        (["bild"], "'bild' is not a command: write build, synthesize, sample, select, report, eval or tiny-model"),
         (["build", "nowhere.yaml"], "solopo build: 'nowhere.yaml' is not a file"),
         (["build", "short_token=3"], "did you mean `short_tokens`?"),
+        (["eval", "lengths=[3]"], "solopo eval: `models` is missing"),
         (["tiny-model", "out", "family=gpt"], "family is 'gpt': write qwen2 or llama"),
         (["tiny-model", "out", "llama"], "write family=qwen2 or family=llama"),
         (["tiny-model", "family=llama"], "give the output folder first"),

@@ -11,6 +11,7 @@ from llamafactory.hparams import get_train_args
 
 from conftest import ROOT, command_environment, last_words, make_rows, needs_compiler, read_logs
 from solopo_llamafactory.construct.arguments import BuildArguments
+from solopo_llamafactory.evaluate.arguments import EvalArguments
 
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -72,6 +73,16 @@ def test_a_baseline_differs_in_what_it_compares_alone(path):
 def test_a_data_recipe_has_known_keys(path):
     assert set(read(path)) <= set(BuildArguments.__dataclass_fields__)
     assert path.read_text().splitlines()[0].endswith(f"solopo build {path.relative_to(ROOT)}")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes" / "eval").glob("*.yaml")), ids=name)
+def test_an_evaluation_recipe_is_taken(path):
+    """As it stands, but for the training pairs, which are made by another recipe."""
+    assert path.read_text().splitlines()[0].endswith(f"solopo eval {path.relative_to(ROOT)}")
+    args = EvalArguments(**read(path) | {"exclude": None})
+    assert args.task == path.stem and args.lengths[0] == 1000 and args.lengths[-1] == 128000
+    data = {read(recipe)["output"] for recipe in (ROOT / "recipes" / "data").glob("*.yaml")}
+    assert read(path)["exclude"] in data
 
 
 def run_two_steps(path: Path, tmp_path: Path, model: str) -> None:

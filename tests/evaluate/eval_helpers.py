@@ -1,4 +1,4 @@
-"""Arguments of a small grid. (No conftest here: `conftest` is the one in tests.)"""
+"""Arguments of a small grid."""
 
 from pathlib import Path
 

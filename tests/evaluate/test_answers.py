@@ -7,10 +7,11 @@ from functools import partial
 import pytest
 from construct.helpers import write_lines
 from construct.test_server import FakeServer
-from eval_helpers import eval_arguments
 
 from solopo_llamafactory.construct.errors import ConstructError
 from solopo_llamafactory.evaluate.answers import ask_models
+
+from .eval_helpers import eval_arguments
 
 
 pytest.importorskip("openai")

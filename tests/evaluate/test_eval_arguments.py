@@ -6,10 +6,11 @@ from functools import partial
 
 import pytest
 from construct.helpers import ROOT
-from eval_helpers import eval_arguments
 
 from solopo_llamafactory.cli import main
 from solopo_llamafactory.construct.errors import ConstructError
+
+from .eval_helpers import eval_arguments
 
 
 SERVER = {"infer_backend": "openai", "base_url": "http://127.0.0.1:1/v1"}

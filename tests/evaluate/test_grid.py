@@ -9,10 +9,11 @@ from functools import partial
 import pytest
 from construct.helpers import WordRenderer, paragraph, record, write_lines
 from construct.test_synthesize import parts
-from eval_helpers import eval_arguments
 
 from solopo_llamafactory.construct.errors import ConstructError
 from solopo_llamafactory.evaluate.grid import make_grid, multi_doc, read_grid, ready_grid, single_doc
+
+from .eval_helpers import eval_arguments
 
 
 @pytest.fixture

@@ -1,0 +1,149 @@
+"""`solopo eval` through the engine in this process: windows, YaRN, adapters, and a killed run on real questions."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+
+import pytest
+from construct.helpers import MUSIQUE, ROOT
+
+from conftest import command_environment
+from solopo_llamafactory.construct.rendering import Renderer
+from solopo_llamafactory.evaluate.answers import ask_models
+from solopo_llamafactory.evaluate.arguments import EvalArguments
+from solopo_llamafactory.evaluate.grid import make_grid, read_grid
+from solopo_llamafactory.tiny import make_tiny_model
+
+from .eval_helpers import eval_arguments
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    """A tiny model that takes 2,048 tokens, whose tokenizer knows the demo corpus."""
+    from solopo_llamafactory.cli import demo_texts
+
+    folder = os.getcwd()
+    os.chdir(ROOT)
+    texts = demo_texts()
+    os.chdir(folder)
+    return make_tiny_model(
+        str(tmp_path_factory.mktemp("model")), "qwen2", texts, hidden_size=32, max_position_embeddings=2048
+    )
+
+
+@pytest.fixture(scope="module")
+def adapter(model, tmp_path_factory) -> str:
+    """A LoRA adapter of that model that changes what it says."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    adapted = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(model), LoraConfig(target_modules=["q_proj", "v_proj"])
+    )
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    folder = str(tmp_path_factory.mktemp("adapter"))
+    adapted.save_pretrained(folder)
+    return folder
+
+
+def test_base_adapter_and_yarn_in_one_run(tmp_path, model, adapter):
+    models = [
+        {"name": "base"},
+        {"name": "lora", "adapter_name_or_path": adapter},
+        {"name": "yarn", "engine_args": {"rope_scaling": "yarn"}},
+    ]
+    sizes = {"lengths": [1000, 2044, 3000], "depths": [0, 1], "num_questions": 3, "max_new_tokens": 4, "batch_size": 2}
+    args = eval_arguments(tmp_path, tokenizer=model, models=models, **sizes)
+    make_grid(args, Renderer(model, "qwen"))
+    rows = read_grid(args)
+    assert ask_models(args, rows) == {}
+    records = json.loads(args.models_path.read_text())
+    assert {name: record["window"] for name, record in records.items()} == {"base": 2048, "lora": 2048, "yarn": 4096}
+    answers = {}
+    for values in models:
+        lines = map(json.loads, args.answers_path(values["name"]).read_text().splitlines())
+        answers[values["name"]] = {row["id"]: row["samples"][0]["text"] for row in lines}
+    short = {row["id"] for row in rows if row["length"] < 3000}
+    assert set(answers["base"]) == set(answers["lora"]) == short
+    assert set(answers["yarn"]) == {row["id"] for row in rows}
+    assert answers["base"] != answers["lora"] and answers["base"] != {id: answers["yarn"][id] for id in short}
+
+    kept = {name: args.answers_path(name).stat().st_mtime_ns for name in answers}
+    assert ask_models(args, rows) == {}
+    assert kept == {name: args.answers_path(name).stat().st_mtime_ns for name in answers}
+
+
+def configuration(folder, model: str) -> dict:
+    return {
+        "source": "musique",
+        "input": str(MUSIQUE),
+        "tokenizer": model,
+        "template": "qwen",
+        "lengths": [2000, 4000, 8000],
+        "depths": [0, 0.5, 1],
+        "num_questions": 10,
+        "models": [{"name": "base", "window": 8192}, {"name": "again", "window": 4500}],
+        "max_new_tokens": 16,
+        "batch_size": 4,
+        "output": str(folder),
+    }
+
+
+def start(folder, model: str) -> subprocess.Popen:
+    folder.mkdir()
+    config = folder / "eval.yaml"
+    config.write_text(json.dumps(configuration(folder, model)))  # JSON is YAML
+    return subprocess.Popen(
+        [sys.executable, "-m", "solopo_llamafactory.cli", "eval", str(config)],
+        cwd=ROOT,
+        env=command_environment(PYTHONPATH=str(ROOT)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MUSIQUE.is_file(), reason="MuSiQue's sample is not here")
+def test_real_questions_killed_and_resumed(tmp_path, model):
+    """Nothing about quality, everything about the machinery."""
+    pytest.importorskip("solopo_llamafactory.evaluate.scoring")
+    process = start(tmp_path / "whole", model)
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, output[-3000:]
+
+    args = EvalArguments(**configuration(tmp_path / "killed", model))
+    path = args.answers_path("base")
+    process = start(tmp_path / "killed", model)
+    while not (path.is_file() and path.read_bytes().count(b"\n") >= 10):
+        assert process.poll() is None, process.stdout.read()[-3000:]
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    kept = path.read_bytes()
+    assert 10 <= kept.count(b"\n") < 90
+    config = str(tmp_path / "killed" / "eval.yaml")
+    from solopo_llamafactory.cli import main
+
+    assert main(["eval", config]) == 0
+    assert path.read_bytes().startswith(kept[: kept.rfind(b"\n") + 1])
+    for name in ("contexts.jsonl", "answers/base.jsonl", "answers/again.jsonl"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert (tmp_path / "killed" / "report.html").is_file()
+
+    renderer, by_length = Renderer(model, "qwen"), defaultdict(list)
+    for row in read_grid(args):
+        assert row["licence"] == "CC BY 4.0" and row["tokens"] == renderer.count(row["prompt"])
+        assert 0.95 * row["length"] < row["tokens"] <= row["length"]
+        assert abs((row["positions"][0] - 1) / (row["documents"] - 1) - row["depth"]) <= 0.5 / (row["documents"] - 1)
+        by_length[row["length"]].append(row["id"])
+    answered = [json.loads(line)["id"] for line in args.answers_path("again").read_text().splitlines()]
+    assert answered == by_length[2000] + by_length[4000]  # 8,000 is beyond its window
