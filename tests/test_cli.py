@@ -24,7 +24,7 @@ def test_help_and_version(capsys):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["bild"], "'bild' is not a command: write build, synthesize, sample, select, report or tiny-model"),
+        (["bild"], "'bild' is not a command: write build, synthesize, sample, select, report, compare or tiny-model"),
         (["build", "nowhere.yaml"], "solopo build: 'nowhere.yaml' is not a file"),
         (["build", "short_token=3"], "did you mean `short_tokens`?"),
         (["tiny-model", "out", "family=gpt"], "family is 'gpt': write qwen2 or llama"),
