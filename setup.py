@@ -7,9 +7,6 @@ from setuptools import find_packages, setup
 root = Path(__file__).parent
 version = re.search(r'__version__ = "(.+?)"', (root / "solopo_llamafactory" / "__init__.py").read_text()).group(1)
 
-# beautifulsoup4 and html2text: RULER's essays, which lm_eval's own extra `ruler` leaves out.
-LM_EVAL = ["lm_eval[hf,ruler,longbench,ifeval,math]>=0.4.13", "beautifulsoup4", "html2text"]
-
 setup(
     name="solopo-llamafactory",
     version=version,
@@ -29,7 +26,8 @@ setup(
         "jinja2",
     ],
     extras_require={
-        "eval": LM_EVAL,
+        # RULER's essays need the last two, which lm_eval's own extra `ruler` leaves out.
+        "eval": ["lm_eval[hf,ruler,longbench,ifeval,math]>=0.4.13", "beautifulsoup4", "html2text"],
         "deepspeed": ["deepspeed", "ninja"],
         "flash-attn": ["flash-attn"],
         "liger": ["liger-kernel"],
@@ -44,7 +42,7 @@ setup(
             "ruff",
             "deepspeed",
             "ninja",
-            *LM_EVAL,
+            "lm_eval[hf]",
         ],
     },
     entry_points={
