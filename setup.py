@@ -26,6 +26,8 @@ setup(
         "jinja2",
     ],
     extras_require={
+        # RULER's essays need the last two, which lm_eval's own extra `ruler` leaves out.
+        "eval": ["lm_eval[hf,ruler,longbench,ifeval,math]>=0.4.13", "beautifulsoup4", "html2text"],
         "deepspeed": ["deepspeed", "ninja"],
         "flash-attn": ["flash-attn"],
         "liger": ["liger-kernel"],
@@ -40,6 +42,7 @@ setup(
             "ruff",
             "deepspeed",
             "ninja",
+            "lm_eval[hf]",
         ],
     },
     entry_points={

@@ -11,6 +11,7 @@ commands:
   build [CONFIG.yaml] [key=value ...]        make training pairs from questions and documents (--help lists the keys)
   synthesize, sample, select, report         the steps of build, each alone, with the same CONFIG.yaml and keys
   eval [CONFIG.yaml] [key=value ...]         ask models over lengths and evidence depths, score, draw (--help: the keys)
+  compare NAME=FOLDER ... [output=FILE.md]   lay results of lm_eval beside the paper's table
   tiny-model OUTPUT [family=qwen2|llama]     make a tiny random model with its tokenizer, for demos and tests
 
 options:
@@ -21,6 +22,12 @@ TINY_USAGE = """usage: solopo tiny-model OUTPUT [family=qwen2|llama]
 
 Makes a tiny random model in the folder OUTPUT (family: qwen2 by default). Its tokenizer is trained on
 data/demo_corpus.jsonl, so run it from the repository root."""
+
+COMPARE_USAGE = """usage: solopo compare NAME=FOLDER [NAME=FOLDER ...] [output=FILE.md]
+
+Prints a Markdown page: the averages of each model beside the paper's, every task, and what is comparable. FOLDER is what
+lm_eval was given as --output_path; the first model is the one that the others are compared with. See recipes/eval/lm_eval.
+Example: solopo compare base=saves/lm_eval/base trained=saves/lm_eval/qwen_solo_orpo output=saves/lm_eval/table.md"""
 
 FAMILIES = ("qwen2", "llama")
 
@@ -91,6 +98,27 @@ def evaluation(argv: list[str]) -> None:
     run_eval(args)
 
 
+def compare(argv: list[str]) -> None:
+    """`solopo compare`: results of lm-evaluation-harness beside the paper's."""
+    if not argv or "-h" in argv or "--help" in argv:
+        print(COMPARE_USAGE)
+        return
+    folders: dict[str, str] = {}
+    for argument in argv:
+        name, _, folder = argument.partition("=")
+        if not name or not folder:
+            raise CommandError(f"'{argument}' is not NAME=FOLDER: write for example base=saves/lm_eval/base.")
+        if name in folders:
+            raise CommandError(f"'{name}' is given twice: give each model a name of its own.")
+        folders[name] = folder
+    output = folders.pop("output", None)
+    if not folders:
+        raise CommandError("no model is given: write for example base=saves/lm_eval/base before output=FILE.md.")
+    from .evaluate.paper import compare as compare_with_paper
+
+    print(compare_with_paper(folders, output), end="")
+
+
 def tiny_model(argv: list[str]) -> None:
     """`solopo tiny-model`: a random model whose tokenizer knows the demo corpus."""
     if not argv or "-h" in argv or "--help" in argv:
@@ -130,6 +158,7 @@ def demo_texts() -> list[str]:
 CONSTRUCTION = ("build", "synthesize", "sample", "select", "report")
 COMMANDS = {name: partial(construction_step, name) for name in CONSTRUCTION} | {
     "eval": evaluation,
+    "compare": compare,
     "tiny-model": tiny_model,
 }
 

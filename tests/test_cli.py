@@ -31,7 +31,10 @@ def test_help_and_version(capsys):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["bild"], "'bild' is not a command: write build, synthesize, sample, select, report, eval or tiny-model"),
+        (
+            ["bild"],
+            "'bild' is not a command: write build, synthesize, sample, select, report, eval, compare or tiny-model",
+        ),
         (["build", "nowhere.yaml"], "solopo build: 'nowhere.yaml' is not a file"),
         (["build", "short_token=3"], "did you mean `short_tokens`?"),
         (["eval", "lengths=[3]"], "solopo eval: `models` is missing"),
