@@ -54,8 +54,8 @@ def compare(arguments: argparse.Namespace, objectives: list[str]) -> dict:
             method.folder(rate): seed.model(method, rate) for method in listed for rate in method.learning_rates
         }
         dev.append(seed.evaluate("dev", candidates))
-    rates = {method: best_learning_rate(method, dev, size) for method in listed}
-    chosen = {method.folder(rate): (method, rate) for method, rate in rates.items()}
+    rates = [best_learning_rate(method, dev) for method in listed]
+    chosen = {method.folder(rate): (method, rate) for method, rate in zip(listed, rates)}
     test = [seed.evaluate("test", {name: seed.model(*each) for name, each in chosen.items()}) for seed in seeds]
 
     rows = [make_row("base", test, ["base"] * len(seeds), size.lengths)]

@@ -6,10 +6,9 @@ from pathlib import Path
 from statistics import fmean
 
 from .methods import Method
-from .sizes import Size
 
 
-def best_learning_rate(method: Method, dev: Sequence[dict], size: Size) -> float:
+def best_learning_rate(method: Method, dev: Sequence[dict]) -> float:
     """The candidate with the highest mean accuracy over seeds and over the short and the training length.
 
     Args:
@@ -47,15 +46,15 @@ def make_row(name: str, test: Sequence[dict], model_names: Sequence[str], length
     return row
 
 
-def tokens_per_pair(method: Method, tokens: dict[str, float]) -> tuple[float, float] | None:
-    """Tokens of a pair in separate rows, and in our packed row, which has each prompt once; None for the base."""
+def tokens_per_pair(method: Method, tokens: dict[str, float]) -> tuple[float, float]:
+    """Tokens of a pair in separate rows, and in our packed row, which has each prompt once."""
     short, long = tokens["short"], tokens["long"]
     chosen, rejected = tokens["chosen"], tokens["rejected"]
     if method.arguments["stage"] == "sft":
         return long + chosen, long + chosen
-    one = {"short": (short,), "long": (long,)}.get(method.arguments.get("solopo_view"))
-    if one is not None:
-        return 2 * one[0] + chosen + rejected, one[0] + chosen + rejected
+    view = method.arguments.get("solopo_view")
+    if view is not None:
+        return 2 * tokens[view] + chosen + rejected, tokens[view] + chosen + rejected
     return 2 * short + chosen + rejected + long + chosen, short + chosen + rejected + long + chosen
 
 
@@ -67,7 +66,7 @@ def markdown(results: dict) -> str:
     for row in results["rows"]:
         cells = [row["name"], f"{row['learning_rate']:g}" if "learning_rate" in row else ""]
         for length in lengths:
-            group = row["lengths"][str(length)]
+            group = row["lengths"][length]
             cells.append(f"{group['mean']:.1f} [{group['min']:.0f}-{group['max']:.0f}]")
         cells += [f"{row['tokens']:,.0f}", f"{row['packed_tokens']:,.0f}"] if "tokens" in row else ["", ""]
         cells.append(f"{row['seconds']:.2f}" if "seconds" in row else "")
@@ -116,6 +115,5 @@ def draw(results: dict, path: Path) -> None:
 def write(results: dict, folder: Path) -> None:
     """results.json, table.md and accuracy.png."""
     (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    results = json.loads((folder / "results.json").read_text())  # lengths as JSON has them
     (folder / "table.md").write_text(markdown(results))
     draw(results, folder / "accuracy.png")

@@ -1,0 +1,89 @@
+"""The miniature: its choice of learning rates, its table, and all of it at the smallest size."""
+
+import argparse
+import sys
+
+import pytest
+
+from conftest import ROOT
+
+
+sys.path.insert(0, str(ROOT))  # `benchmarks` is run from the repository, not installed
+
+from benchmarks.miniature.methods import Method, methods  # noqa: E402
+from benchmarks.miniature.results import best_learning_rate, make_row, markdown, tokens_per_pair, write  # noqa: E402
+
+
+def result(**scores: list[float]) -> dict:
+    """results.json with scores at the lengths 76 and 1024, intervals of 4 points around them."""
+    groups = {
+        name: {
+            "by_length": {
+                length: {"score": score, "low": score - 2, "high": score + 2}
+                for length, score in zip(("76", "1024"), values)
+            }
+        }
+        for name, values in scores.items()
+    }
+    return {"models": groups}
+
+
+def test_the_learning_rate_is_the_best_on_both_lengths_over_all_seeds():
+    method = Method("X", {}, (0.1, 0.2))
+    dev = [result(**{"X_0.1": [90, 50], "X_0.2": [50, 95]}), result(**{"X_0.1": [90, 50], "X_0.2": [40, 80]})]
+    assert best_learning_rate(method, dev) == 0.1  # 70 and 66.25
+
+
+def test_a_row_has_mean_range_and_the_interval_of_the_mean():
+    row = make_row("X", [result(a=[90, 50]), result(b=[80, 60])], ["a", "b"], (76, 1024))
+    group = row["lengths"][1024]
+    assert (group["mean"], group["min"], group["max"]) == (55, 50, 60)
+    assert group["high"] - group["mean"] == pytest.approx((2**2 + 2**2) ** 0.5 / 2)
+
+
+def test_tokens_of_a_pair():
+    tokens = {"short": 100, "long": 1000, "chosen": 10, "rejected": 8}
+    by_name = {method.name: tokens_per_pair(method, tokens) for method in methods(["SimPO"], variants=False)}
+    assert by_name == {
+        "SFT-long": (1010, 1010),
+        "short-SimPO": (218, 118),
+        "long-SimPO": (2018, 1018),
+        "SoLo-SimPO": (1228, 1128),
+    }
+
+
+def test_rows_of_all_objectives_have_names_and_folders_of_their_own():
+    listed = methods(["SimPO", "ORPO", "DPO"], variants=True)
+    folders = [method.folder(rate) for method in listed for rate in method.learning_rates]
+    assert len(set(folders)) == len(folders) and len({method.name for method in listed}) == len(listed) == 20
+
+
+def test_the_table_and_the_picture(tmp_path):
+    rows = [
+        make_row("base", [result(base=[100, 20])], ["base"], (76, 1024)),
+        make_row("SoLo-SimPO", [result(x=[99, 70])], ["x"], (76, 1024))
+        | {"learning_rate": 4e-4, "tokens": 1228, "packed_tokens": 1128, "seconds": 1.5},
+    ]
+    results = {"rows": rows, "lengths": [76, 1024], "long_tokens": 1024, "objectives": ["SimPO"]}
+    write(results, tmp_path)
+    table = (tmp_path / "table.md").read_text()
+    assert "| SoLo-SimPO | 0.0004 | 99.0 [99-99] | 70.0 [70-70] | 1,228 | 1,128 | 1.50 |" in table
+    assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_all_of_it_at_the_smallest_size_and_once_more(tmp_path, monkeypatch):
+    """Base, pairs, training, both evaluations; a second run finds all of it done."""
+    from benchmarks.miniature import runs
+    from benchmarks.miniature.__main__ import compare
+
+    monkeypatch.chdir(ROOT)
+    arguments = argparse.Namespace(size="tiny", seeds="0,1", output=tmp_path, variants=False)
+    results = compare(arguments, ["DPO"])
+    names = ["base", "SFT-long", "short-DPO", "long-DPO", "SoLo-DPO", "SoLo-DPO, short reference"]
+    assert [row["name"] for row in results["rows"]] == names
+    assert all(0 <= row["lengths"][76]["mean"] <= 100 for row in results["rows"])
+    assert results["rows"][0]["lengths"][76]["mean"] > 50  # the base answers short contexts
+    monkeypatch.setattr(runs, "run_exp", lambda arguments: pytest.fail("trained again"))
+    assert compare(arguments, ["DPO"])["rows"] == results["rows"]
+    assert markdown(results | {"rows": []})
