@@ -5,6 +5,7 @@ Every row is kept here, so that rows are counted on the mapped dataset itself; `
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +41,10 @@ ROLES = {
     "function": "function",
     "system": "system",
 }
+
+# The datasets library guesses types for each 10 MB of a JSON file: where every value in one is a date, it makes times
+# of them, and text in this form again where the rest of the file is text. How a date was written is lost by then.
+REWRITTEN_DATE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?")
 
 
 class DropRow(Exception):
@@ -104,6 +109,7 @@ class SolopoDatasetConverter(DatasetConverter):
             raise DropRow(f"{name} has an odd role")
         if not isinstance(content, str):
             raise DropRow(f"{name} has a message without text")
+        _check_date(content, name)
         return {"role": roles[role], "content": content}
 
     @staticmethod
@@ -132,7 +138,13 @@ def _text(example: dict, column: str, name: str) -> str:
         raise DropRow(f"{name} is not text")
     if not value.strip():
         raise DropRow(f"empty {name}")
+    _check_date(value, name)
     return value
+
+
+def _check_date(text: str, name: str) -> None:
+    if REWRITTEN_DATE.fullmatch(text):
+        raise DropRow(f"{name} is a bare date, which reading JSON may have rewritten")
 
 
 def _example_id(example: dict[str, Any]) -> str:

@@ -1,9 +1,15 @@
 """Reading JSON lines with errors that name the place."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+
+# JSON can spell half of a surrogate pair, which is no character and which Arrow refuses.
+SURROGATE = re.compile("[\ud800-\udfff]")
+HALF_CHARACTER = "half of a character"
 
 
 def read_json_lines(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -36,6 +42,8 @@ def find_broken_line(paths: Iterable[Path]) -> str | None:
         try:
             for place, record in _records(path):
                 for field, kind in _fields(record, ""):
+                    if kind == HALF_CHARACTER:
+                        return f"{path} {place}: the field `{field}` holds {kind} (\\ud800 to \\udfff): remove it."
                     known, first = types.setdefault(field, (kind, place))
                     if known != kind:
                         return (
@@ -69,7 +77,7 @@ def _fields(value: Any, name: str) -> Iterator[tuple[str, str]]:
         for inner in value:
             yield from _fields(inner, f"{name}[]")
     elif isinstance(value, str):
-        yield name, "text"
+        yield name, HALF_CHARACTER if SURROGATE.search(value) else "text"
     elif isinstance(value, bool):
         yield name, "true or false"
     elif isinstance(value, (int, float)):

@@ -59,8 +59,7 @@ def use_packed_attention(models: Iterable[PreTrainedModel], max_length: int) -> 
 
 def check_rope(config, max_length: int) -> None:
     """Refuse RoPE types whose frequencies transformers picks by the largest position of the whole batch."""
-    rope = getattr(config, "rope_parameters", None) or {}
-    for parameters in [rope, *(value for value in rope.values() if isinstance(value, dict))]:
+    for parameters in _rope_parameters(config):
         rope_type = parameters.get("rope_type")
         if rope_type == "longrope":
             limit = parameters.get("original_max_position_embeddings") or config.max_position_embeddings
@@ -74,6 +73,12 @@ def check_rope(config, max_length: int) -> None:
                 f"of a batch, so short and long contexts cannot share one: set `cutoff_len` to at most {limit}, or "
                 "use a fixed type such as `rope_scaling: yarn`."
             )
+
+
+def _rope_parameters(config) -> list[dict]:
+    """Of the model, or of each kind of its layers."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    return [rope, *(value for value in rope.values() if isinstance(value, dict))]
 
 
 def packing_obstacle(model: PreTrainedModel, max_length: int) -> str | None:
@@ -145,6 +150,9 @@ def _run_on_meta(model: PreTrainedModel) -> _Trial:
     AttentionMaskInterface.register("packed_probe", mark_mask)
     config = copy.deepcopy(model.config)
     config._attn_implementation = "packed_probe"
+    for parameters in _rope_parameters(config):
+        if parameters.get("rope_type") in ("longrope", "dynamic"):  # look at positions, and meta tensors hold none
+            parameters["rope_type"] = "default"
     with torch.device("meta"), torch.no_grad():
         probe = _unpatched_class(model)(config).to(torch.bfloat16).eval()  # grouped expert kernels take nothing else
         if probe.get_output_embeddings() is not None:

@@ -4,20 +4,30 @@ The answers' tokens must be the same after both prompts and must not reach into 
 prompt in the packed row, and only then do the rewards of both contexts speak of the same answer.
 """
 
+import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from datasets import Features, Value
 
 from . import __version__
+from .converter import DropRow
 from .host.imports import DatasetProcessor
 
 
 TOKENS = [Value("int32")]
 TOKEN_COLUMNS = ("short_prompt_ids", "long_prompt_ids", "chosen_ids", "rejected_ids")
-FEATURES = Features({"id": Value("string"), **dict.fromkeys(TOKEN_COLUMNS, TOKENS), "drop_reason": Value("string")})
+FEATURES = Features(
+    {
+        "id": Value("string"),
+        **dict.fromkeys(TOKEN_COLUMNS, TOKENS),
+        "chat_tokens": [Value("string")],  # control tokens of the tokenizer that stand in the texts themselves
+        "drop_reason": Value("string"),
+    }
+)
 
-BOUNDARY_CHARS = 64  # text on each side of the boundary between prompt and answer; no token is longer
+BOUNDARY_TOKENS = 16  # on each side of the boundary between prompt and answer
 
 
 @dataclass
@@ -38,8 +48,16 @@ class SolopoDatasetProcessor(DatasetProcessor):
 
     def _process(self, row: dict[str, Any]) -> dict[str, Any]:
         output = {**dict.fromkeys(FEATURES), "id": row["id"], "drop_reason": row["drop_reason"]}
-        if row["drop_reason"] is not None:
-            return output
+        if row["drop_reason"] is None:
+            try:
+                output |= self._tokenise(row)
+            except DropRow as reason:
+                output["drop_reason"] = str(reason)
+        return output
+
+    def _tokenise(self, row: dict[str, Any]) -> dict[str, list]:
+        for prompt in ("short_prompt", "long_prompt"):
+            self._check_prompt(row[prompt], prompt)
 
         # Templates render message by message, so what holds after the short prompt for the rejected answer holds after
         # the long one: the long prompt, most of the work, is tokenised once.
@@ -48,40 +66,74 @@ class SolopoDatasetProcessor(DatasetProcessor):
         long_prompt, chosen_again = self._encode(row["long_prompt"], row["chosen"], row["long_system"])
 
         if short_prompt != short_prompt_again:
-            output["drop_reason"] = "prompt tokens depend on the answer"
-        elif chosen != chosen_again:
-            output["drop_reason"] = "answer tokens depend on the prompt"
-        elif chosen == rejected:
-            output["drop_reason"] = "chosen equals rejected"
-        elif any(
-            self._merges(row[prompt][-1], row[answer])
-            for prompt in ("short_prompt", "long_prompt")
-            for answer in ("chosen", "rejected")
+            raise DropRow("prompt tokens depend on the answer")
+        if chosen != chosen_again:
+            raise DropRow("answer tokens depend on the prompt")
+        if chosen == rejected:
+            raise DropRow("chosen equals rejected")
+        tokens = dict(zip(TOKEN_COLUMNS, (short_prompt, long_prompt, chosen, rejected)))
+        for column, ids in tokens.items():
+            if not ids:
+                raise DropRow(f"empty {column.removesuffix('_ids')}")
+        for answer in ("chosen", "rejected"):
+            self._check_answer(row[answer], tokens[f"{answer}_ids"], answer)
+        if any(
+            self._merges(prompt, answer) for prompt in (short_prompt, long_prompt) for answer in (chosen, rejected)
         ):
-            output["drop_reason"] = "an answer's tokens merge with the prompt's"
-        else:
-            output |= {
-                "short_prompt_ids": short_prompt,
-                "long_prompt_ids": long_prompt,
-                "chosen_ids": chosen,
-                "rejected_ids": rejected,
-            }
-        return output
+            raise DropRow("an answer's tokens merge with the prompt's")
+        return {**tokens, "chat_tokens": self._chat_tokens(row)}
 
     def _encode(self, prompt: list[dict[str, str]], answer: str, system: str | None) -> tuple[list[int], list[int]]:
         messages = [*prompt, {"role": "assistant", "content": answer}]
-        prompt_ids, answer_ids = self.template.encode_oneturn(self.tokenizer, messages, system, None)
+        try:
+            prompt_ids, answer_ids = self.template.encode_oneturn(self.tokenizer, messages, system, None)
+        except Exception:  # each tool format has its own for a call that is no JSON or lacks its parts
+            if any(message["role"] == "function" for message in prompt):
+                raise DropRow("the template cannot render a function call") from None
+            raise
+        if None in prompt_ids or None in answer_ids:
+            raise ValueError(
+                f"`template: {self.data_args.template}` writes tokens that the model's tokenizer does not have: choose the "
+                "template that belongs to the model."
+            )
         if self.template.efficient_eos:
             answer_ids = [*answer_ids, self.tokenizer.eos_token_id]
         return prompt_ids, answer_ids
 
-    def _merges(self, last_message: dict[str, str], answer: str) -> bool:
+    def _check_prompt(self, prompt: list[dict[str, str]], name: str) -> None:
+        """The host's formatters fill in `{{idx}}`, also where it is the user's own text."""
+        for turn, message in enumerate(prompt):
+            if message["role"] == "user":
+                slots = self.template.format_user.apply(content=message["content"], idx=str(turn // 2))
+                if not any(isinstance(slot, str) and message["content"] in slot for slot in slots):
+                    raise DropRow(f"the template changes the text of {name}")
+
+    def _check_answer(self, answer: str, answer_ids: list[int], name: str) -> None:
+        if self.template.enable_thinking is False and not self.template.remove_thought(answer).strip():
+            raise DropRow(f"{name} is nothing but thoughts")
+        unknown = self.tokenizer.unk_token_id
+        if unknown in answer_ids and unknown != self.tokenizer.eos_token_id and self.tokenizer.unk_token not in answer:
+            raise DropRow(f"{name} has characters that the tokenizer does not know")
+
+    def _merges(self, prompt_ids: list[int], answer_ids: list[int]) -> bool:
         """Whether the tokenizer, given prompt and answer as one text, makes a token of both."""
-        turn = self.template.format_user if last_message["role"] == "user" else self.template.format_observation
-        slot = turn.apply(content=last_message["content"], idx="0")[-1]
-        if not isinstance(slot, str):
-            return False  # the prompt ends with a special token
-        tail = slot[-BOUNDARY_CHARS:]
+        tail, head = prompt_ids[-BOUNDARY_TOKENS:], answer_ids[:BOUNDARY_TOKENS]
+        tail, head = (self.tokenizer.decode(ids, clean_up_tokenization_spaces=False) for ids in (tail, head))
         alone = self.tokenizer.encode(tail, add_special_tokens=False)
-        joint = self.tokenizer.encode(tail + answer[:BOUNDARY_CHARS], add_special_tokens=False)
+        joint = self.tokenizer.encode(tail + head, add_special_tokens=False)
         return joint[: len(alone)] != alone
+
+    def _chat_tokens(self, row: dict[str, Any]) -> list[str]:
+        """Control tokens in the row's texts: the tokenizer makes marks of turns of them, as in the host's stages."""
+        messages = [*row["short_prompt"], *row["long_prompt"]]
+        texts = [message["content"] for message in messages]
+        texts += [row[key] or "" for key in ("short_system", "long_system", "chosen", "rejected")]
+        return sorted({token for text in texts for token in self._control_tokens.findall(text)})
+
+    @cached_property
+    def _control_tokens(self) -> re.Pattern:
+        template_words = "".join([*self.template.thought_words, *self.template.tool_call_words])
+        added = self.tokenizer.added_tokens_decoder.values()
+        tokens = {token.content for token in added if token.special and token.content not in template_words}
+        longest_first = sorted(tokens, key=lambda token: (-len(token), token))
+        return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")

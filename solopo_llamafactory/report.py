@@ -1,7 +1,7 @@
 """Dropping examples, counting them by reason, and the summary that a person reads before training starts."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pyarrow.compute as pc
@@ -22,10 +22,12 @@ class DataReport:
     Args:
         dropped: number of examples by reason.
         lengths: the kept examples' tokens by column (`short_prompt_ids`, ...).
+        chat_tokens: number of kept examples by control token in their texts.
     """
 
     dropped: dict[str, int]
     lengths: dict[str, list[int]]
+    chat_tokens: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -91,8 +93,14 @@ def filter_dataset(dataset: Dataset, cutoff_len: int, finetuning_args) -> tuple[
             f"No example is left of {len(reasons)}: {listed or 'the dataset is empty'}; `cutoff_len` is {cutoff_len} "
             f"and the longest has {longest.max(initial=0):.0f} tokens."
         )
-    report = DataReport(dropped, {column: values[kept].tolist() for column, values in lengths.items()})
-    return dataset.select(kept).remove_columns("drop_reason"), report
+    dataset = dataset.select(kept)
+    chat_tokens = Counter(token for tokens in dataset["chat_tokens"] for token in tokens)
+    report = DataReport(
+        dropped,
+        {column: values[kept].tolist() for column, values in lengths.items()},
+        dict(chat_tokens.most_common()),
+    )
+    return dataset.remove_columns(["chat_tokens", "drop_reason"]), report
 
 
 def summary(report: DataReport, split: str, config, view: str, align: str) -> str:
@@ -101,6 +109,12 @@ def summary(report: DataReport, split: str, config, view: str, align: str) -> st
     listed = ", ".join(f"{reason} ({count})" for reason, count in report.dropped.items())
     lines = [f"SoLoPO {split} data: {report.num_kept} examples kept, {sum(report.dropped.values())} dropped"]
     lines[0] += f": {listed}." if listed else "."
+    if report.chat_tokens:
+        listed = ", ".join(f"{token} ({count})" for token, count in report.chat_tokens.items())
+        lines.append(
+            f"examples whose texts hold control tokens: {listed}; as in the host's other stages, the model reads them "
+            "as its own marks, so remove them where they are meant as text"
+        )
 
     rows = {
         "short prompt": lengths.short_prompt,

@@ -111,6 +111,11 @@ def test_ids_come_from_the_content_where_there_are_none():
         ({"long_prompt": user("  ")}, "empty long_prompt"),
         ({"short_prompt": [{"role": ["user"], "content": "a"}]}, "short_prompt has an odd role"),
         ({"images": ["a.png"]}, "has images"),
+        ({"chosen": "1960-01-31 00:00:00"}, "chosen is a bare date, which reading JSON may have rewritten"),
+        (
+            {"long_prompt": user("1960-01-31 10:11:12.5")},
+            "long_prompt is a bare date, which reading JSON may have rewritten",
+        ),
     ],
 )
 def test_reasons(change, reason):

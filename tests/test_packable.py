@@ -3,7 +3,7 @@
 import pytest
 import torch
 import transformers
-from test_attention import gradients, make_examples, packed_logps, padded_logps, plain_logps
+from test_attention import assert_same, gradients, make_examples, packed_logps, padded_logps, plain_logps
 
 from solopo_llamafactory.packable import check_rope, last_layer, packing_obstacle, use_packed_attention
 from solopo_llamafactory.packing import sequences_of
@@ -27,50 +27,59 @@ def make_model(name: str, attention: str = "sdpa", **change):
     return model.eval()
 
 
-@pytest.mark.parametrize(
-    "name, change",
-    [
-        ("Qwen2", {}),
-        ("Llama", {}),
-        ("Qwen3", {"head_dim": 8}),
-        ("Mistral", {"sliding_window": None}),
-        ("Mistral", {"sliding_window": 128}),  # longer than every sequence: it never cuts
-        ("Phi3", {}),
-        ("Qwen2Moe", {"num_experts": 4, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16}),
-    ],
-)
-def test_packed(name, change):
-    model = make_model(name, **change)
-    examples, sequences = make_examples(2), sequences_of("both")
-    expected = plain_logps(model, examples, sequences)
-    expected_gradients = gradients(model, expected)
-    assert use_packed_attention([model], max_length=100) is None
-    logps = packed_logps(model, examples, sequences)
-    torch.testing.assert_close(logps, expected, rtol=1e-5, atol=1e-5)
-    for key, gradient in gradients(model, logps).items():
-        scale = expected_gradients[key].abs().max()
-        torch.testing.assert_close(gradient / scale, expected_gradients[key] / scale, rtol=0, atol=1e-4, msg=key)
+MOE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+LONGROPE = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4, "rope_theta": 1e4}
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "rope_theta": 1e4,
+}
+LLAMA3_ROPE |= {"original_max_position_embeddings": 32}
+LOCAL = {"layer_types": ["sliding_attention", "full_attention"]}
+
+# Class, attention, change of the tiny shape, and None where a packed row is right or words from the reason why not.
+# A window of 128 is longer than every sequence, one of 16 cuts the long ones.
+ARCHITECTURES = [
+    ("Qwen2", "sdpa", {}, None),
+    ("Qwen2", "sdpa", {"use_sliding_window": True, "sliding_window": 16, **LOCAL}, "sees 16 tokens"),
+    ("Qwen2", "flex_attention", {}, "flex_attention"),
+    ("Qwen3", "sdpa", {"head_dim": 8}, None),
+    ("Llama", "sdpa", {"rope_parameters": LLAMA3_ROPE}, None),
+    ("Mistral", "sdpa", {"sliding_window": None}, None),
+    ("Mistral", "sdpa", {"sliding_window": 128}, None),
+    ("Mistral", "sdpa", {"sliding_window": 16}, "sees 16 tokens"),
+    ("Gemma", "sdpa", {"head_dim": 8}, None),
+    ("Gemma2", "eager", {"head_dim": 8, "sliding_window": 16, **LOCAL}, "sees 16 tokens"),
+    ("Gemma2", "eager", {"head_dim": 8, "sliding_window": 128, **LOCAL}, "softcap"),
+    ("Gemma3Text", "sdpa", {"head_dim": 8, "sliding_window": 16, **LOCAL}, "sees 16 tokens"),
+    ("Gemma3Text", "sdpa", {"head_dim": 8, "sliding_window": 128, **LOCAL}, None),
+    ("Phi3", "sdpa", {}, None),
+    ("Phi3", "sdpa", {"rope_parameters": LONGROPE, "original_max_position_embeddings": 128}, None),
+    ("Llama", "sdpa", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, None),
+    ("Qwen2Moe", "sdpa", {"shared_expert_intermediate_size": 16, **MOE}, None),
+    ("Qwen3Moe", "sdpa", {"head_dim": 8, **MOE}, None),
+]
 
 
-@pytest.mark.parametrize(
-    "name, attention, change, words",
-    [
-        ("Gemma2", "eager", {"head_dim": 8}, "softcap"),
-        ("Mistral", "sdpa", {"sliding_window": 16}, "sees 16 tokens"),
-        ("Gemma3Text", "sdpa", {"head_dim": 8, "sliding_window": 16}, "sees 16 tokens"),
-        ("Qwen2", "flex_attention", {}, "flex_attention"),
-    ],
-)
-def test_padded(name, attention, change, words):
+@pytest.mark.parametrize("name, attention, change, words", ARCHITECTURES)
+def test_packed_where_right_and_padded_where_not_equals_plain_forwards(name, attention, change, words):
     model = make_model(name, attention, **change)
-    obstacle = use_packed_attention([model], max_length=100)
-    assert words in obstacle
-    assert model.config._attn_implementation == attention  # untouched
-    if attention == "flex_attention":
-        return  # has no CPU backward pass
+    if attention == "flex_attention":  # has no CPU backward pass
+        assert words in use_packed_attention([model], max_length=100)
+        return
     examples, sequences = make_examples(2), sequences_of("both")
-    expected = plain_logps(model, examples, sequences)
-    torch.testing.assert_close(padded_logps(model, examples, sequences), expected, rtol=1e-5, atol=1e-5)
+    logps = plain_logps(model, examples, sequences)
+    expected = logps, gradients(model, logps)
+    obstacle = use_packed_attention([model], max_length=100)
+    if words is None:
+        assert obstacle is None
+        assert_same(model, packed_logps, examples, sequences, expected)
+    else:
+        assert words in obstacle
+        assert model.config._attn_implementation == attention  # untouched
+        assert_same(model, padded_logps, examples, sequences, expected)
 
 
 def test_a_model_outside_the_attention_interface():

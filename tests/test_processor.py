@@ -87,6 +87,16 @@ def test_an_answer_that_merges_with_the_prompt_is_dropped(tmp_path):
     assert plain["drop_reason"] is None
 
 
+def test_what_a_template_puts_between_prompt_and_answer_counts(tmp_path):
+    """With empty thoughts between "assistant\\n" and the answer, line breaks at its start meet those, not the prompt."""
+    from solopo_llamafactory.tiny import make_tiny_model
+
+    path = make_tiny_model(str(tmp_path), "qwen2", ["a\n\nb\n\nc\n\n"] * 50)
+    (output,) = process(processor_for(path, "qwen3"), make_row(rejected="\n\nUnknown."))
+    assert output["drop_reason"] is None
+    assert processor_for(path, "qwen3").tokenizer.decode(output["rejected_ids"]).startswith("<think>\n\n</think>")
+
+
 def test_a_reasoning_template_whose_prompt_depends_on_the_answer(tiny_qwen2):
     """Without thinking, the host adds empty thoughts to the prompt, but only where the answer has none."""
     processor = processor_for(tiny_qwen2, "qwen3", enable_thinking=None)

@@ -20,6 +20,7 @@ def dataset(*sizes: tuple[int, int, int, int], dropped: str | None = None) -> Da
             "long_prompt_ids": [1] * long,
             "chosen_ids": [1] * chosen,
             "rejected_ids": [1] * rejected,
+            "chat_tokens": ["<|im_end|>"] * (short == 7),
             "drop_reason": None,
         }
         for i, (short, long, chosen, rejected) in enumerate(sizes)
@@ -47,6 +48,14 @@ def test_what_is_trained_on_must_fit():
         "chosen_ids": [5],
         "rejected_ids": [9],
     }
+
+
+def test_chat_tokens_in_kept_examples_are_counted_and_told():
+    kept, report = filter_dataset(dataset((7, 9, 1, 1), (5, 9, 1, 1), (7, 90, 1, 1)), 20, arguments())
+    assert report.chat_tokens == {"<|im_end|>": 1}  # the over-long example holds one, too
+    assert "chat_tokens" not in kept.column_names
+    lines = summary(report, "train", QWEN_7B, "both", "chosen").splitlines()
+    assert "control tokens: <|im_end|> (1);" in lines[1]
 
 
 @pytest.mark.parametrize(

@@ -159,8 +159,14 @@ def seed_of(args: SamplingArguments, row: dict, index: int) -> int:
 
 def reason(error: BaseException) -> str:
     """An error and its cause on one line; many a client's own words say little."""
-    said = [" ".join(str(each).split()) for each in (error, error.__cause__) if each is not None]
+    said = [hide_key(" ".join(str(each).split())) for each in (error, error.__cause__) if each is not None]
     return ": ".join(filter(None, said))[:300] or type(error).__name__
+
+
+def hide_key(text: str) -> str:
+    """Some servers repeat a key that they refuse; it must not get into logs."""
+    key = os.environ.get("OPENAI_API_KEY")
+    return text.replace(key, "OPENAI_API_KEY") if key else text
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from threading import Lock
 from typing import Any
 
 from .errors import ConstructError
-from .sampling import Sample, SampleError, TooLongError, reason, seed_of
+from .sampling import Sample, SampleError, TooLongError, hide_key, reason, seed_of
 from .sampling_arguments import SamplingArguments
 
 
@@ -100,7 +100,7 @@ class ServerSampler:
             raise SampleError(f"question {row['id']}: {reason(error)}") from None
         choices = getattr(completion, "choices", None)  # whatever came with status 200
         if not choices:
-            raise SampleError(f"question {row['id']}: no answers in '{str(completion)[:200]}'")
+            raise SampleError(f"question {row['id']}: no answers in '{hide_key(str(completion))[:200]}'")
         return [self._to_sample(choice) for choice in choices]
 
     def _to_sample(self, choice: Any) -> Sample:

@@ -264,6 +264,12 @@ def _check_file_columns(dataset: Dataset, dataset_attr) -> None:
             f"{dataset_attr} has no field `{missing[0]}` in any row: its fields are "
             f"{', '.join(dataset.column_names)}; name the right one in dataset_info.json."
         )
+    for column in columns:
+        if str(getattr(dataset.features[column], "dtype", "")).startswith("timestamp"):
+            raise ValueError(
+                f"{dataset_attr} has nothing but dates in the field `{column}`, and the datasets library reads those "
+                "as times instead of text: write a sentence around one of them, such as `The answer is 1960-01-31.`"
+            )
 
 
 def _fingerprint(template, data_args, finetuning_args, tokenizer) -> dict:

@@ -293,6 +293,26 @@ def test_a_refused_key_is_named(tmp_path, server):
         ServerSampler(server_arguments(tmp_path, server.url))(question(0))
 
 
+@pytest.mark.parametrize("status", [400, 401, 500])
+def test_a_key_that_the_server_repeats_is_not_told(tmp_path, server, monkeypatch, capsys, status):
+    """Neither on the screen nor in an error nor in a file."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-of-mine")
+    message = {"error": {"message": f"bad key {os.environ['OPENAI_API_KEY']}"}}
+    server.misbehave = lambda request, number: (status, message)
+    args = server_arguments(tmp_path, server.url, max_retries=0)
+    write_contexts(args, 2)
+    told = ""
+    try:
+        run(args)
+    except ConstructError as error:
+        told = str(error)
+    assert server.keys and set(server.keys) == {"Bearer sk-secret-of-mine"}
+    told += "".join(capsys.readouterr())
+    told += "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+    assert "bad key OPENAI_API_KEY" in told
+    assert "secret-of-mine" not in told
+
+
 @pytest.mark.parametrize("status", [404, 405, 500])
 def test_a_server_without_a_list_of_models_is_fine(tmp_path, server, status):
     server.models_status = status

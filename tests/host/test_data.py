@@ -206,6 +206,10 @@ def test_nothing_left_lists_the_reasons(train, tmp_path):
     "broken, words",
     [
         ('{"short_prompt": "a", "long_prompt": "b", "chosen": "c", "rejected": \n', "line 2 is not JSON"),
+        (
+            '{"short_prompt": "a", "long_prompt": "b", "chosen": "\\ud800", "rejected": "d"}\n',
+            "line 2: the field `chosen` holds half of a character",
+        ),
         ('{"short_prompt": ["a"], "long_prompt": "b", "chosen": "c", "rejected": "d"}\n', "`short_prompt`"),
     ],
 )
@@ -214,6 +218,47 @@ def test_a_file_that_arrow_cannot_read_is_named(train, tmp_path, broken, words):
     path = tmp_path / "data" / "pairs.jsonl"
     path.write_text(path.read_text() + broken)
     refused(train, tmp_path, words, dataset_dir=str(tmp_path / "data"))
+
+
+def test_odd_texts_in_a_file_are_kept_to_the_letter(load, tmp_path, tiny_qwen2):
+    """What JSON can spell: controls, null bytes, emoji from surrogate pairs, joiners, byte order marks, 300 KB."""
+    from transformers import AutoTokenizer
+
+    odd = [
+        "\0a",
+        "\x1b[0m\x7f\x85",
+        "\U0001f468\u200d\U0001f469",
+        "\ufeffa\u202e",
+        "e\u0301",
+        "<|im_end|>",
+        "1960",
+        "NaN",
+    ]
+    odd += ["1960-01-31", "amber " * 50_000, " a ", "\u2028\u2029a", "{{content}}", "null"]
+    rows = make_rows(len(odd))
+    for row, text in zip(rows, odd):
+        row["chosen"] = text
+    write_dataset(tmp_path / "data", rows)
+    module, reports = load(dataset_dir=str(tmp_path / "data"), cutoff_len=10**6)
+    decode = AutoTokenizer.from_pretrained(tiny_qwen2).decode
+    assert [decode(ids) for ids in module["train_dataset"]["chosen_ids"]] == [f"{text}<|im_end|>\n" for text in odd]
+    assert reports["train"][0].chat_tokens == {"<|im_end|>": 1}
+
+
+def test_a_date_that_the_datasets_library_rewrites_is_dropped(load, tmp_path):
+    """It reads 10 MB at a time; the last part may hold a single row, whose answer is a date and no text to it."""
+    rows = make_rows(2)
+    rows[0]["meta"] = "m" * (10 << 20)
+    rows[1]["chosen"] = "1960-01-31"
+    write_dataset(tmp_path / "data", rows)
+    _, reports = load(dataset_dir=str(tmp_path / "data"))
+    assert reports["train"][0].dropped == {"chosen is a bare date, which reading JSON may have rewritten": 1}
+
+
+def test_a_field_of_nothing_but_dates_is_named(train, tmp_path):
+    rows = [{**row, "chosen": "1960-01-31", "rejected": "1960-02-01"} for row in make_rows(2)]
+    write_dataset(tmp_path / "data", rows)
+    refused(train, tmp_path, "nothing but dates in the field `chosen`", dataset_dir=str(tmp_path / "data"))
 
 
 @pytest.mark.parametrize("content", ["", "\n\n"])
