@@ -110,9 +110,16 @@ def align_with_features(align_dataset):
     def change(call):
         if call["dataset_attr"].formatting == FORMAT:
             _check_file_columns(call["dataset"], call["dataset_attr"])
-            call["dataset"] = _MapWith(call["dataset"], converter.FEATURES)
+            call["dataset"] = _MapWith(_with_ids(call["dataset"], call["dataset_attr"]), converter.FEATURES)
 
     return _with_changed_arguments(align_dataset, change)
+
+
+def _with_ids(dataset: Dataset, dataset_attr) -> Dataset:
+    """The rows of a file without the field `id` are named by file and row, which a person can look up."""
+    if "id" in dataset.column_names or dataset_attr.num_samples is not None:  # the host has drawn rows at random
+        return dataset
+    return dataset.add_column("id", [f"{dataset_attr} row {number}" for number in range(1, len(dataset) + 1)])
 
 
 def choose_processor(get_dataset_processor):
