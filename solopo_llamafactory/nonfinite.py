@@ -20,7 +20,8 @@ class NonfiniteLosses(TrainerCallback):
 
     A step that is left out goes through its backward pass like any other, which DDP, DeepSpeed and FSDP rely on, and then
     the optimizer is not stepped: weights and optimizer state stay as they are. The learning rate goes by the number of
-    the step and moves on.
+    the step and moves on (not in float16, nor in float32 under DeepSpeed: both leave such a step out by themselves, and
+    their schedule waits).
 
     Args:
         skip: leave such a step out; else raise.

@@ -5,12 +5,14 @@ an example (see `packing.sequences_of`), A answer tokens, V vocabulary, M metric
 """
 
 import inspect
+import shutil
 from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
 from accelerate.utils.memory import clear_device_cache
 from datasets import Dataset
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import TrainerCallback
 
@@ -115,6 +117,18 @@ class SolopoTrainer(CustomDPOTrainer):
         """The host's, about the steps that were taken."""
         self.nonfinite.correct(logs)
         super().log(logs, *args, **kwargs)
+
+    def _save_checkpoint(self, *args, **kwargs) -> None:
+        """The host's, which torch and safetensors end in their own words where the disk is full."""
+        try:
+            super()._save_checkpoint(*args, **kwargs)
+        except (OSError, RuntimeError, SafetensorError) as err:
+            free = shutil.disk_usage(self.args.output_dir).free
+            raise RuntimeError(
+                f"The checkpoint of step {self.state.global_step} cannot be written to {self.args.output_dir}, where "
+                f"{free / 2**30:.1f} GiB are free ({str(err).splitlines()[0]}): the checkpoints before it stay, and the "
+                "same command goes on from the last complete one."
+            ) from err
 
     def complete_reference_table(self) -> None:
         """Compute what the table lacks, then let the reference model go. A second call has nothing to do."""

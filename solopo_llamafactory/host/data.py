@@ -322,12 +322,20 @@ def _save_tokenized(path: str, dataset_module: dict, reports: dict, fingerprint:
         splits["validation"] = evaluation
     unfinished = f"{path.rstrip(os.sep)}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
-    DatasetDict({name: dataset for name, dataset in splits.items() if dataset is not None}).save_to_disk(unfinished)
     saved = {
         "fingerprint": fingerprint,
         "reports": {split: [report.to_dict() for report in reports] for split, reports in reports.items()},
     }
-    Path(unfinished, FINGERPRINT_FILE).write_text(json.dumps(saved, indent=1), encoding="utf-8")
-    if os.path.isdir(path):
-        os.rmdir(path)  # empty: has_tokenized_data said so
-    os.replace(unfinished, path)
+    try:
+        DatasetDict({name: dataset for name, dataset in splits.items() if dataset is not None}).save_to_disk(
+            unfinished
+        )
+        Path(unfinished, FINGERPRINT_FILE).write_text(json.dumps(saved, indent=1), encoding="utf-8")
+        if os.path.isdir(path):
+            os.rmdir(path)  # empty: has_tokenized_data said so
+        os.replace(unfinished, path)
+    except OSError as err:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise ValueError(
+            f"`tokenized_path: {path}` cannot be written ({err}): make room, or name a folder on another disk."
+        ) from None
