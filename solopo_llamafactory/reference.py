@@ -77,16 +77,30 @@ class ReferenceTable:
         return table
 
     def save(self) -> None:
-        """Write the table with what other runs have added to the file meanwhile, in one step. Main process only."""
+        """Write the table with what other runs have added to the file meanwhile, in one step. Main process only.
+
+        Raises:
+            ValueError: where it cannot be written; an earlier file stays.
+        """
         if self.path is None or not self.logps or not _is_main():
             return
         logps = _read(self.path) | self.logps
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, unfinished = tempfile.mkstemp(dir=self.path.parent, suffix=".unfinished")
-        os.close(handle)
         digests = torch.frombuffer(bytearray(b"".join(logps)), dtype=torch.uint8).view(-1, DIGEST_SIZE)
-        save_file({"digests": digests, "logps": torch.tensor(list(logps.values()))}, unfinished)
-        os.replace(unfinished, self.path)
+        unfinished = None
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle, unfinished = tempfile.mkstemp(dir=self.path.parent, suffix=".unfinished")
+            os.close(handle)
+            save_file({"digests": digests, "logps": torch.tensor(list(logps.values()))}, unfinished)
+            os.replace(unfinished, self.path)
+        except (OSError, SafetensorError) as err:
+            raise ValueError(
+                f"The reference log-probs cannot be written to {self.path} ({err}): make room, or set HF_HOME to a "
+                "folder on another disk."
+            ) from None
+        finally:
+            if unfinished is not None:
+                Path(unfinished).unlink(missing_ok=True)
 
     def lookup(self, digests_NS: list[list[bytes]], device: torch.device) -> Tensor:
         """The sums of a batch, (N, S) float32.

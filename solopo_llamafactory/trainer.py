@@ -5,12 +5,14 @@ an example (see `packing.sequences_of`), A answer tokens, V vocabulary, M metric
 """
 
 import inspect
+import shutil
 from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
 from accelerate.utils.memory import clear_device_cache
 from datasets import Dataset
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import TrainerCallback
 
@@ -19,6 +21,7 @@ from .collator import MODEL_INPUTS
 from .guard import CollapseGuard
 from .host.imports import CustomDPOTrainer, logger
 from .logprobs import answer_logps, answering_with_logps, token_logps
+from .nonfinite import NonfiniteLosses
 from .objectives import ALGORITHMS, Hyperparameters, reward_alignment
 from .packable import below_adapter, last_layer
 from .packing import sequences_of
@@ -77,8 +80,11 @@ class SolopoTrainer(CustomDPOTrainer):
             for model in (kwargs["model"], kwargs["ref_model"])
         )
         self._eval_metrics: list[Tensor] = []
+        self._step_metrics: list[dict[str, float]] = []  # of the micro-batches of the step in progress
         super().__init__(finetuning_args=finetuning_args, **kwargs)
         self.checkpointing = self._choose_checkpointing(longest_row)
+        self.nonfinite = NonfiniteLosses(finetuning_args.solopo_nonfinite == "skip", self.args.device)
+        self.add_callback(self.nonfinite)
         if finetuning_args.solopo_view == "both":
             self.add_callback(CollapseGuard(finetuning_args))
         if reference_examples is not None:
@@ -96,7 +102,33 @@ class SolopoTrainer(CustomDPOTrainer):
     def training_step(self, model, inputs: dict[str, Any], *args, **kwargs) -> Tensor:
         """The host's, with as many layers recomputed as the row demands."""
         with self.checkpointing.micro_batch(inputs["input_ids"].numel(), self.state.global_step):
-            return super().training_step(model, inputs, *args, **kwargs)
+            loss = super().training_step(model, inputs, *args, **kwargs)
+        return self.nonfinite.logged_loss(loss)
+
+    def store_metrics(self, metrics: dict[str, float], train_eval: Literal["train", "eval"] = "train") -> None:
+        """The host's, once the whole step is known to be taken."""
+        self._step_metrics.append(metrics)
+        if self.accelerator.sync_gradients:
+            for each in [] if self.nonfinite.skipping else self._step_metrics:
+                super().store_metrics(each, train_eval)
+            self._step_metrics = []
+
+    def log(self, logs: dict[str, float], *args, **kwargs) -> None:
+        """The host's, about the steps that were taken."""
+        self.nonfinite.correct(logs)
+        super().log(logs, *args, **kwargs)
+
+    def _save_checkpoint(self, *args, **kwargs) -> None:
+        """The host's, which torch and safetensors end in their own words where the disk is full."""
+        try:
+            super()._save_checkpoint(*args, **kwargs)
+        except (OSError, RuntimeError, SafetensorError) as err:
+            free = shutil.disk_usage(self.args.output_dir).free
+            raise RuntimeError(
+                f"The checkpoint of step {self.state.global_step} cannot be written to {self.args.output_dir}, where "
+                f"{free / 2**30:.1f} GiB are free ({str(err).splitlines()[0]}): the checkpoints before it stay, and the "
+                "same command goes on from the last complete one."
+            ) from err
 
     def complete_reference_table(self) -> None:
         """Compute what the table lacks, then let the reference model go. A second call has nothing to do."""
@@ -214,10 +246,21 @@ class SolopoTrainer(CustomDPOTrainer):
     def get_batch_loss_metrics(
         self, model, batch: dict[str, Any], train_eval: Literal["train", "eval"] = "train"
     ) -> tuple[Tensor, dict[str, float]]:
-        """The batch's mean loss, with gradient, and its mean metrics."""
+        """The batch's mean loss, with gradient, and its mean metrics.
+
+        Raises:
+            ValueError: for a loss that is not a finite number, with `solopo_nonfinite: stop`.
+        """
         losses, metrics = self.example_losses(model, batch)
-        means = torch.stack([value.mean() for value in metrics.values()]).tolist()
-        return losses.mean(), dict(zip(metrics, means))
+        means = torch.stack([value.mean() for value in metrics.values()])
+        numbers = torch.cat([means, losses.detach()]).tolist()  # at once: the loop's one wait for the device
+        self.nonfinite.check(
+            batch["ids"],
+            numbers[len(means) :],
+            last=self.accelerator.sync_gradients,
+            step=self.state.global_step + 1,
+        )
+        return losses.mean(), dict(zip(metrics, numbers))
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Keep each example's loss and metrics for `evaluation_loop`; repeated rows at the end are left out."""

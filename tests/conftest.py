@@ -164,6 +164,23 @@ def launch(args: dict, folder: Path, **environment: str) -> subprocess.Completed
     )
 
 
+def run_forked(jobs: dict[str, dict], folder: Path, **environment: str) -> dict[str, list[int]]:
+    """Run `forked_runs.py` on the jobs, which get their `log` here, and return the exit codes by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = {name: {"log": str(folder / f"{name}.log"), **job} for name, job in jobs.items()}
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "tests/forked_runs.py"), str(folder / "jobs.json")],
+        env=command_environment(**environment),
+        capture_output=True,
+        text=True,
+        timeout=1500,
+        cwd=ROOT,
+    )
+    assert result.returncode == 0, last_words(result)
+    return json.loads(result.stdout.splitlines()[-1])
+
+
 def last_words(result: subprocess.CompletedProcess) -> str:
     """The end of what a failed command said, without torchrun's own report, which says only that a process failed."""
     return result.stderr.split("Sending process")[0].split("torch.distributed.elastic")[0][-5000:]

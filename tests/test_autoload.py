@@ -3,8 +3,10 @@
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -131,28 +133,140 @@ worker._training_function({{"args": args, "callbacks": []}})
 
 
 def test_the_hosts_own_stages_give_the_same_losses(arguments, tmp_path):
-    """One process with the package switched off, one with it."""
-    data = tmp_path / "data"
-    write_dataset(data, make_rows(6))
-    rows = [{"instruction": row["short_prompt"], "input": "", "output": row["chosen"]} for row in make_rows(6)]
-    (data / "sft.json").write_text(json.dumps(rows))
-    info = json.loads((data / "dataset_info.json").read_text()) | {"sft": {"file_name": "sft.json"}}
+    """One process with the package switched off, one with it; of ppo, which needs a reward model, the arguments."""
+    data, rows = tmp_path / "data", make_rows(6)
+    write_dataset(data, rows)
+    files = {
+        "pt": [{"text": row["long_prompt"]} for row in rows],
+        "sft": [{"instruction": row["short_prompt"], "input": "", "output": row["chosen"]} for row in rows],
+        "kto": [
+            {"instruction": row["short_prompt"], "output": row["chosen"], "kto_tag": i % 2 == 0}
+            for i, row in enumerate(rows)
+        ],
+    }
+    info = json.loads((data / "dataset_info.json").read_text())
+    for name, content in files.items():
+        (data / f"{name}.json").write_text(json.dumps(content))
+        info[name] = {"file_name": f"{name}.json"}
+    info["pt"]["columns"] = {"prompt": "text"}
+    info["kto"]["columns"] = {"prompt": "instruction", "response": "output", "kto_tag": "kto_tag"}
     (data / "dataset_info.json").write_text(json.dumps(info))
 
-    losses = []
+    datasets = {"pt": "pt", "sft": "sft", "rm": "pairs_short", "kto": "kto", "dpo": "pairs_short"}
+    losses, parsed = [], []
     for disabled in ("1", "0"):
-        outputs = {stage: str(tmp_path / f"{stage}{disabled}") for stage in ("sft", "dpo")}
-        common = {"max_steps": 2, "dataset_dir": str(data)}
+        outputs = {stage: str(tmp_path / f"{stage}{disabled}") for stage in datasets}
         runs = [
-            arguments(stage="sft", dataset="sft", output_dir=outputs["sft"], **common),
-            arguments(stage="dpo", dataset="pairs_short", output_dir=outputs["dpo"], **common),
+            arguments(
+                stage=stage,
+                dataset=name,
+                output_dir=outputs[stage],
+                max_steps=2,
+                dataset_dir=str(data),
+                pref_loss="orpo" if stage == "dpo" else "sigmoid",
+            )
+            for stage, name in datasets.items()
         ]
-        code = f"import torch; from llamafactory.train.tuner import run_exp; [run_exp(args) for args in {runs!r}]"
+        ppo = arguments(stage="ppo", dataset="sft", dataset_dir=str(data), reward_model="reward", output_dir="unused")
+        code = f"""
+import json, torch
+from llamafactory.train.tuner import run_exp
+from llamafactory.hparams import FinetuningArguments, get_train_args
+for args in {runs!r}:
+    run_exp(args)
+ppo = get_train_args({ppo!r})[3].to_dict()
+print("PPO", json.dumps({{name: ppo[name] for name in FinetuningArguments().to_dict()}}))
+"""
         result = run_python(code, SOLOPO_DISABLE=disabled)
         assert result.returncode == 0, last_words(result)
         losses.append({stage: [log["loss"] for log in read_logs(output)] for stage, output in outputs.items()})
+        parsed.append(result.stdout.partition("PPO")[2])
     assert losses[0] == losses[1]
-    assert len(losses[0]["sft"]) == len(losses[0]["dpo"]) == 2
+    assert all(len(values) == 2 for values in losses[0].values())
+    assert parsed[0] == parsed[1] and '"stage": "ppo"' in parsed[0]
+
+
+BROKEN_HOSTS = {
+    "missing": None,
+    "raises": "raise RuntimeError('a broken host')",
+    "empty": "",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_HOSTS)
+def test_import_torch_survives_a_broken_host(name, tmp_path):
+    """And its own words are what a person sees."""
+    code = "import sys, torch; print('torch is there'); import llamafactory.hparams.parser"
+    if BROKEN_HOSTS[name] is None:
+        code = code.replace("import llamafactory", "sys.modules['llamafactory'] = None; import llamafactory", 1)
+    else:
+        (tmp_path / "llamafactory" / "hparams").mkdir(parents=True)
+        for package in (tmp_path / "llamafactory", tmp_path / "llamafactory" / "hparams"):
+            (package / "__init__.py").write_text("")
+        (tmp_path / "llamafactory" / "hparams" / "parser.py").write_text(BROKEN_HOSTS[name])
+    result = run_python(code, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    assert "torch is there" in result.stdout
+    expected = {"missing": "ModuleNotFoundError: import of llamafactory", "raises": "RuntimeError: a broken host"}
+    if name in expected:
+        assert expected[name] in result.stderr.splitlines()[-1]
+    else:
+        assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["-I"], ["-S"]])
+def test_isolated_and_bare_interpreters(arguments):
+    """-I ignores PYTHONPATH; -S does not look at site-packages, which is named by hand here."""
+    import torch
+
+    packages = os.path.dirname(os.path.dirname(torch.__file__))
+    code = "import sys, torch; print(sum(getattr(finder, 'is_solopo_hook', False) for finder in sys.meta_path))"
+    result = run_python(code, *arguments, PYTHONPATH=f"{ROOT}{os.pathsep}{packages}")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "1"
+
+
+def test_the_hook_writes_nothing():
+    """So a site-packages that is read-only does not matter to it."""
+    code = """
+import os, sys
+written = []
+def watch(event, arguments):
+    if event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR):
+        written.append(arguments[0])
+sys.addaudithook(watch)
+import solopo_llamafactory.autoload as autoload
+autoload.install()
+assert any(getattr(finder, "is_solopo_hook", False) for finder in sys.meta_path)
+assert not written, written
+open(os.devnull, "w").close()
+assert written  # the watch works
+"""
+    result = run_python(code, "-B")
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.slow
+def test_pip_uninstall_leaves_nothing_behind(tmp_path):
+    environment, source = tmp_path / "venv", tmp_path / "source"
+    shutil.copytree(ROOT / "solopo_llamafactory", source / "solopo_llamafactory")
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+
+    def pip(*arguments: str) -> None:
+        command = [str(environment / "bin" / "python"), "-m", "pip", *arguments]
+        subprocess.run(command, check=True, capture_output=True, timeout=300)
+
+    def files() -> set[Path]:
+        return {path for path in environment.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+
+    before = files()
+    pip("install", "--no-deps", str(source))
+    added = {path.name for path in files() - before}
+    assert {"autoload.py", "solopo", "entry_points.txt"} <= added
+    pip("uninstall", "--yes", "solopo-llamafactory")
+    assert files() == before
+    assert not list(environment.rglob("*solopo*"))
 
 
 @pytest.mark.parametrize(

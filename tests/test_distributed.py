@@ -4,9 +4,7 @@ import json
 import os
 import re
 import subprocess
-import time
 
-import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -247,57 +245,3 @@ def test_fsdp2_equals_one_process(tuning, arguments, tmp_path):
     saved, expected = (load_file(tmp_path / folder / name) for folder in ("sharded", "one"))
     assert saved.keys() >= expected.keys()  # FSDP2 writes a tied head as well
     assert all(torch.allclose(saved[key], expected[key], atol=1e-5) for key in expected)
-
-
-@pytest.mark.slow
-def test_uneven_batches_do_not_hang(arguments, tmp_path):
-    """5 rows over two processes in batches of 2: accelerate repeats rows, every number stays finite."""
-    write_dataset(tmp_path / "data", make_rows(5))
-    args = arguments(dataset_dir=str(tmp_path / "data"), max_steps=-1, num_train_epochs=2)
-    result = launch(args, tmp_path / "launch", NPROC_PER_NODE="2")
-    assert result.returncode == 0, last_words(result)
-    logs = read_logs(args["output_dir"])
-    assert len(logs) == 4
-    assert all(abs(log[key]) < 1e3 for log in logs for key in KEYS)
-
-
-@needs_compiler
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", ["one process", "ZeRO-3"])
-def test_killed_after_a_checkpoint_it_resumes(mode, arguments, tmp_path):
-    """kill -9 as soon as a checkpoint stands: the same command goes on to the uninterrupted run's losses.
-
-    Not with DDP: on a CPU, transformers loads the optimizer of several processes to "cpu:0", which torch refuses.
-    """
-    common = {"max_steps": 30, "save_strategy": "steps", "save_steps": 3, "per_device_train_batch_size": 1}
-    environment = {}
-    if mode == "ZeRO-3":
-        environment["NPROC_PER_NODE"] = "2"
-        common |= {"deepspeed": str(ROOT / "recipes/deepspeed/zero3.json"), "use_cpu": False}
-    whole = arguments(output_dir=str(tmp_path / "whole"), **common)
-    assert launch(whole, tmp_path / "launch", **environment).returncode == 0
-
-    killed = arguments(output_dir=str(tmp_path / "killed"), **common)
-    config = tmp_path / "launch" / "killed.yaml"
-    config.write_text(json.dumps(killed))
-    process = subprocess.Popen(
-        ["llamafactory-cli", "train", str(config)],
-        env=command_environment(**environment),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=ROOT,
-    )
-    deadline = time.monotonic() + 300
-    while not (tmp_path / "killed" / "checkpoint-6").is_dir():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    # torchrun's workers are in sessions of their own: end each of them, not only the command.
-    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-    for member in family:
-        member.kill()
-    psutil.wait_procs(family)
-
-    result = launch(killed, tmp_path / "launch", **environment)
-    assert result.returncode == 0, last_words(result)
-    assert "Resuming training from" in result.stdout + result.stderr
-    assert_same_logs(read_logs(killed["output_dir"]), read_logs(whole["output_dir"]))

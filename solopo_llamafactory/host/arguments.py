@@ -66,6 +66,10 @@ class SolopoArguments:
             )
         },
     )
+    solopo_nonfinite: Literal["stop", "skip"] = field(
+        default="stop",
+        metadata={"help": "What to do when a loss is NaN or infinite: stop, or leave the optimizer step out."},
+    )
     solopo_checkpoint_layers: str = field(
         default="auto",
         metadata={
@@ -198,6 +202,13 @@ def check_run(model_args, data_args, training_args, finetuning_args) -> None:
     for name, (is_set, advice) in refused.items():
         if is_set:
             raise ValueError(f"`{name}` does not work with `stage: solopo`: {advice}.")
+    if finetuning_args.solopo_nonfinite == "skip" and (
+        finetuning_args.galore_layerwise or finetuning_args.apollo_layerwise or "lomo" in str(training_args.optim)
+    ):
+        raise ValueError(
+            "`solopo_nonfinite: skip` leaves out a step of the optimizer, and this one (layerwise GaLore or APOLLO, "
+            "LOMO) steps in the backward pass: remove the argument, or choose another optimizer."
+        )
     number = finetuning_args.solopo_checkpoint_layers
     if model_args.disable_gradient_checkpointing and number not in ("auto", "0"):
         raise ValueError(

@@ -110,9 +110,16 @@ def align_with_features(align_dataset):
     def change(call):
         if call["dataset_attr"].formatting == FORMAT:
             _check_file_columns(call["dataset"], call["dataset_attr"])
-            call["dataset"] = _MapWith(call["dataset"], converter.FEATURES)
+            call["dataset"] = _MapWith(_with_ids(call["dataset"], call["dataset_attr"]), converter.FEATURES)
 
     return _with_changed_arguments(align_dataset, change)
+
+
+def _with_ids(dataset: Dataset, dataset_attr) -> Dataset:
+    """The rows of a file without the field `id` are named by file and row, which a person can look up."""
+    if "id" in dataset.column_names or dataset_attr.num_samples is not None:  # the host has drawn rows at random
+        return dataset
+    return dataset.add_column("id", [f"{dataset_attr} row {number}" for number in range(1, len(dataset) + 1)])
 
 
 def choose_processor(get_dataset_processor):
@@ -321,12 +328,20 @@ def _save_tokenized(path: str, dataset_module: dict, reports: dict, fingerprint:
         splits["validation"] = evaluation
     unfinished = f"{path.rstrip(os.sep)}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
-    DatasetDict({name: dataset for name, dataset in splits.items() if dataset is not None}).save_to_disk(unfinished)
     saved = {
         "fingerprint": fingerprint,
         "reports": {split: [report.to_dict() for report in reports] for split, reports in reports.items()},
     }
-    Path(unfinished, FINGERPRINT_FILE).write_text(json.dumps(saved, indent=1), encoding="utf-8")
-    if os.path.isdir(path):
-        os.rmdir(path)  # empty: has_tokenized_data said so
-    os.replace(unfinished, path)
+    try:
+        DatasetDict({name: dataset for name, dataset in splits.items() if dataset is not None}).save_to_disk(
+            unfinished
+        )
+        Path(unfinished, FINGERPRINT_FILE).write_text(json.dumps(saved, indent=1), encoding="utf-8")
+        if os.path.isdir(path):
+            os.rmdir(path)  # empty: has_tokenized_data said so
+        os.replace(unfinished, path)
+    except OSError as err:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise ValueError(
+            f"`tokenized_path: {path}` cannot be written ({err}): make room, or name a folder on another disk."
+        ) from None

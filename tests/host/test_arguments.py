@@ -40,6 +40,7 @@ def test_reference_model_by_loss(pref_loss, needed):
         ({"solopo_reference": "long"}, "write matched or short"),
         ({"solopo_view": "medium"}, "write both, long or short"),
         ({"solopo_overlong": "cut"}, "write drop or error"),
+        ({"solopo_nonfinite": "ignore"}, "write stop or skip"),
         ({"solopo_stop_grad": "maybe"}, "neither true nor false"),
         ({"solopo_tiled_mlp": "sometimes"}, "neither true nor false"),
         ({"solopo_checkpoint_layers": "all"}, "neither `auto` nor a number of layers"),

@@ -1,0 +1,90 @@
+"""A disk that is full: one sentence says what cannot be written, and what was written before stays.
+
+A limit on the size of a file takes the place of the disk; for `solopo sample` see construct/test_sampling.py.
+"""
+
+import resource
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from conftest import make_rows, read_logs, run_host, write_dataset
+from solopo_llamafactory.construct.errors import ConstructError
+from solopo_llamafactory.construct.files import atomic_writer
+from solopo_llamafactory.host.checkpoints import last_complete_checkpoint
+from solopo_llamafactory.reference import ReferenceTable
+
+
+@contextmanager
+def largest_file(size: int):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_reference_table(tmp_path):
+    table = ReferenceTable(tmp_path / "table.safetensors")
+    table.logps = {bytes(16): -1.0}
+    table.save()
+    before = files_below(tmp_path)
+    table.logps |= {number.to_bytes(16, "big"): -2.0 for number in range(1000)}
+    with largest_file(4096), pytest.raises(ValueError, match="table.safetensors .*make room"):
+        table.save()
+    assert files_below(tmp_path) == before
+    table.save()
+    assert len(ReferenceTable.open(table.path).logps) == 1000
+
+
+def test_a_file_of_the_data_step(tmp_path):
+    path = tmp_path / "contexts.jsonl"
+    path.write_text("before")
+    with largest_file(4096), pytest.raises(ConstructError, match="contexts.jsonl' cannot be written"):
+        with atomic_writer(path) as file:
+            file.write("x" * 100_000)
+    assert files_below(tmp_path) == {"contexts.jsonl": b"before"}
+
+
+def test_tokenized_data(arguments, tmp_path):
+    write_dataset(tmp_path / "data", make_rows(200))
+    path = tmp_path / "tokenized"
+    args = arguments(tokenized_path=str(path), dataset_dir=str(tmp_path / "data"), max_steps=1)
+    run_host(args)
+    whole = files_below(path)
+    for file in sorted(path.rglob("*"), reverse=True):
+        file.unlink() if file.is_file() else file.rmdir()
+    with largest_file(40_000), pytest.raises(ValueError, match="`tokenized_path: .*make room"):
+        run_host(
+            {**args, "overwrite_cache": False, "output_dir": str(tmp_path / "full")}
+        )  # the library's cache is there
+    assert not list(tmp_path.glob("tokenized*/*")) and not list(tmp_path.glob("*.unfinished"))
+    run_host({**args, "output_dir": str(tmp_path / "again")})
+    assert files_below(path).keys() == whole.keys()
+
+
+@pytest.mark.parametrize("part", ["model.safetensors", "optimizer.pt"])
+def test_a_checkpoint(part, arguments, tmp_path):
+    """The second one does not fit: the first stays, and with room the run goes on to the losses of one undisturbed."""
+    common = {"max_steps": 4, "save_strategy": "steps", "save_steps": 1, "lr_scheduler_type": "constant"}
+    whole = arguments(output_dir=str(tmp_path / "whole"), **common)
+    run_host(whole)
+    size = (tmp_path / "whole" / "checkpoint-1" / part).stat().st_size
+
+    args = arguments(output_dir=str(tmp_path / "full"), **common)
+    run_host({**args, "max_steps": 1})
+    before = files_below(tmp_path / "full" / "checkpoint-1")
+    with largest_file(size // 2), pytest.raises(RuntimeError, match="checkpoint of step 2 cannot be written") as error:
+        run_host(args)
+    assert "\n" not in str(error.value)
+    assert files_below(tmp_path / "full" / "checkpoint-1") == before
+    assert last_complete_checkpoint(args["output_dir"]).endswith("checkpoint-1")
+    run_host(args)
+    losses = [[log["loss"] for log in read_logs(each["output_dir"])] for each in (args, whole)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
