@@ -5,7 +5,13 @@ from pathlib import Path
 import jinja2
 
 
-TITLES = {"musique": "MuSiQue", "hotpotqa": "HotpotQA", "2wikimultihopqa": "2WikiMultihopQA", "demo": "Demo corpus"}
+TITLES = {
+    "musique": "MuSiQue",
+    "hotpotqa": "HotpotQA",
+    "2wikimultihopqa": "2WikiMultihopQA",
+    "demo": "Demo corpus",
+    "two_hop": "Made-up two-hop questions",
+}
 LICENCES = {
     "CC BY 4.0": "https://creativecommons.org/licenses/by/4.0/",
     "CC BY-SA 4.0": "https://creativecommons.org/licenses/by-sa/4.0/",
