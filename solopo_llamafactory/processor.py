@@ -118,10 +118,14 @@ class SolopoDatasetProcessor(DatasetProcessor):
     def _merges(self, prompt_ids: list[int], answer_ids: list[int]) -> bool:
         """Whether the tokenizer, given prompt and answer as one text, makes a token of both."""
         tail, head = prompt_ids[-BOUNDARY_TOKENS:], answer_ids[:BOUNDARY_TOKENS]
-        tail, head = (self.tokenizer.decode(ids, clean_up_tokenization_spaces=False) for ids in (tail, head))
-        alone = self.tokenizer.encode(tail, add_special_tokens=False)
-        joint = self.tokenizer.encode(tail + head, add_special_tokens=False)
+        # Decoded together: some tokenizers put a space between words, which the two texts one after the other lack.
+        alone, joint = (self._tokenise_again(ids) for ids in (tail, [*tail, *head]))
         return joint[: len(alone)] != alone
+
+    def _tokenise_again(self, ids: list[int]) -> list[int]:
+        return self.tokenizer.encode(
+            self.tokenizer.decode(ids, clean_up_tokenization_spaces=False), add_special_tokens=False
+        )
 
     def _chat_tokens(self, row: dict[str, Any]) -> list[str]:
         """Control tokens in the row's texts: the tokenizer makes marks of turns of them, as in the host's stages."""
