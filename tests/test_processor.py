@@ -6,6 +6,7 @@ from llamafactory.data.processor import PairwiseDatasetProcessor
 from llamafactory.hparams import DataArguments
 from transformers import AutoTokenizer
 
+from conftest import ROOT
 from solopo_llamafactory.processor import FEATURES, SolopoDatasetProcessor
 
 
@@ -85,6 +86,15 @@ def test_an_answer_that_merges_with_the_prompt_is_dropped(tmp_path):
     merging, plain = process(processor, make_row(rejected="\n\nUnknown."), make_row())
     assert merging["drop_reason"] == "an answer's tokens merge with the prompt's"
     assert plain["drop_reason"] is None
+
+
+def test_a_tokenizer_of_whole_words_merges_nothing():
+    """It loses the white space between prompt and answer, and puts a space between words when it decodes."""
+    processor = processor_for(str(ROOT / "data" / "two_hop" / "base"), "chatml")
+    texts = {"chosen": "So boss-of Dubufo Gelopu", "rejected": "Look boss-of Dubufo Zosudo"}
+    user = [{"role": "user", "content": "Question: home-of boss-of Dubufo"}]
+    (output,) = process(processor, make_row(short_prompt=user, long_prompt=user, **texts))
+    assert output["drop_reason"] is None
 
 
 def test_what_a_template_puts_between_prompt_and_answer_counts(tmp_path):

@@ -1,7 +1,7 @@
 """Made-up two-hop questions of any number and length, for experiments with tiny models.
 
-A document is one fact of four words, `Bamiro boss-of Deluka .` (Bamiro is the boss of Deluka) or `Rofane home-of Bamiro .`
-(Rofane is the home of Bamiro), a question `home-of boss-of Deluka`, its answer Rofane. Each question has a small world of
+A document is one fact of four words, `Gelopu boss-of Dubufo .` (Gelopu is the boss of Dubufo) or `Soselo home-of Gelopu .`
+(Soselo is the home of Gelopu), a question `home-of boss-of Dubufo`, its answer Soselo. Each question has a small world of
 its own with a few people in many facts, so any context holds facts that are nearly the right one, and nothing can be
 learnt by heart.
 """
