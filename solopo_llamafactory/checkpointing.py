@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .host.imports import logger
+from .processes import smallest
 
 
 MARGIN = 1 / 32  # of the device's memory: left free, and once more each time that it proves too little
@@ -159,7 +159,7 @@ class CheckpointingByNeed:
         kept = self.measured.kept_layers(self.longest_row if self.sharded else tokens, available)
         kept = min(kept, len(self.layers))
         if self.sharded:
-            kept = agree_on_smallest(kept)
+            kept = smallest(kept)
             if kept != self.kept:
                 logger.info_rank0(
                     f"{len(self.layers) - kept} of {len(self.layers)} layers recompute their activations."
@@ -171,15 +171,6 @@ def recompute_first(layers: list[GradientCheckpointingLayer], number: int) -> No
     """Let the first `number` layers recompute their activations and the others keep theirs."""
     for i, layer in enumerate(layers):
         layer.gradient_checkpointing = i < number
-
-
-def agree_on_smallest(number: int) -> int:
-    """The smallest of all processes' numbers."""
-    if not dist.is_initialized():
-        return number
-    tensor = torch.tensor(number, device="cuda" if torch.cuda.is_available() else "cpu")
-    dist.all_reduce(tensor, op=dist.ReduceOp.MIN)
-    return int(tensor)
 
 
 @contextmanager

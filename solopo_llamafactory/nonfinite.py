@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from transformers import TrainerCallback
 
 from .host.imports import logger
+from .processes import gather, in_any
 
 
 MAX_NAMES = 8  # in one sentence
@@ -71,9 +71,9 @@ class NonfiniteLosses(TrainerCallback):
                 many such steps in a row.
         """
         self._found += [name for name, loss in zip(ids, losses) if not math.isfinite(loss)]
-        if not last or not _any_process(bool(self._found), self.device):
+        if not last or not in_any(bool(self._found), self.device):
             return
-        names = list(dict.fromkeys(name for found in _gather(self._found) for name in found))
+        names = list(dict.fromkeys(name for found in gather(self._found) for name in found))
         if not self.skip:
             raise ValueError(
                 f"The loss is not a finite number at step {step} for {_listed(names)}: look at these examples, at the "
@@ -124,19 +124,3 @@ def _listed(names: list[str]) -> str:
     listed = ", ".join(f"`{name}`" for name in names[:MAX_NAMES])
     others = len(names) - MAX_NAMES
     return f"example{'s' * (len(names) > 1)} {listed}" + (f" and {others} more" if others > 0 else "")
-
-
-def _any_process(value: bool, device: torch.device) -> bool:
-    if not dist.is_initialized():
-        return value
-    flag = torch.tensor(float(value), device=device)
-    dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-    return bool(flag)
-
-
-def _gather(value: Any) -> list[Any]:
-    if not dist.is_initialized():
-        return [value]
-    values = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from datasets import Dataset, concatenate_datasets
 from huggingface_hub import constants
 from safetensors import SafetensorError
@@ -28,6 +27,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers.integrations import is_deepspeed_zero3_enabled
+
+from .processes import gather, is_main, rank_and_world_size, same_everywhere
 
 
 DIGEST_SIZE = 16  # bytes
@@ -68,12 +69,7 @@ class ReferenceTable:
     def open(cls, path: Path | None) -> "ReferenceTable":
         """The table as the main process finds it on its disk, the same in every process."""
         table = cls(path)
-        if _is_main():
-            table.logps = _read(path)
-        if dist.is_initialized():
-            box = [table.logps]
-            dist.broadcast_object_list(box)
-            table.logps = box[0]
+        table.logps = same_everywhere(_read(path) if is_main() else {})
         return table
 
     def save(self) -> None:
@@ -82,7 +78,7 @@ class ReferenceTable:
         Raises:
             ValueError: where it cannot be written; an earlier file stays.
         """
-        if self.path is None or not self.logps or not _is_main():
+        if self.path is None or not self.logps or not is_main():
             return
         logps = _read(self.path) | self.logps
         digests = torch.frombuffer(bytearray(b"".join(logps)), dtype=torch.uint8).view(-1, DIGEST_SIZE)
@@ -113,7 +109,7 @@ class ReferenceTable:
     def missing(self, dataset: Dataset, sequences: dict[str, tuple[str, str]]) -> list[int]:
         """Indices of the examples with a sequence that the table lacks."""
         rows = dataset.select_columns(sorted({column for pair in sequences.values() for column in pair}))
-        rows = tqdm(rows, desc="Looking up reference log-probs", disable=not _is_main())
+        rows = tqdm(rows, desc="Looking up reference log-probs", disable=not is_main())
         return [i for i, row in enumerate(rows) if any(d not in self.logps for d in digests_of(row, sequences))]
 
 
@@ -143,7 +139,7 @@ def fill(
     Raises:
         ValueError: when a sum is not a finite number; it would be kept for later runs.
     """
-    rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    rank, world_size = rank_and_world_size()
     # Sharded models need all processes at each forward pass, so the last ones may repeat an example.
     share = [(i + rank) % len(examples) for i in range(0, len(examples), world_size)]
     loader = DataLoader(
@@ -151,7 +147,7 @@ def fill(
     )
     new: dict[bytes, float] = {}
     saved_at = time.monotonic()
-    for i, batch in enumerate(tqdm(loader, desc="Reference log-probs", disable=not _is_main())):
+    for i, batch in enumerate(tqdm(loader, desc="Reference log-probs", disable=not is_main())):
         for example_id, digests, values in zip(batch["ids"], batch["digests"], score(batch).tolist()):
             if not all(map(math.isfinite, values)):
                 raise ValueError(
@@ -159,8 +155,8 @@ def fill(
                     "weights and its dtype."
                 )
             new |= zip(digests, values)
-        if _same_everywhere(time.monotonic() - saved_at > SAVE_SECONDS) or i + 1 == len(loader):
-            for part in _gather(new):
+        if same_everywhere(time.monotonic() - saved_at > SAVE_SECONDS) or i + 1 == len(loader):
+            for part in gather(new):
                 table.logps |= part
             table.save()
             new, saved_at = {}, time.monotonic()
@@ -216,24 +212,3 @@ def _read(path: Path | None) -> dict[bytes, float]:
     except SafetensorError as err:
         raise ValueError(f"{path} is broken ({err}): delete it, and its log-probs are computed anew.") from None
     return dict(zip(map(bytes, tensors["digests"].numpy()), tensors["logps"].tolist()))
-
-
-def _is_main() -> bool:
-    return not dist.is_initialized() or dist.get_rank() == 0
-
-
-def _same_everywhere(value: bool) -> bool:
-    """The main process's value in all processes."""
-    if not dist.is_initialized():
-        return value
-    box = [value]
-    dist.broadcast_object_list(box)
-    return box[0]
-
-
-def _gather(value: Any) -> list[Any]:
-    if not dist.is_initialized():
-        return [value]
-    values = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values

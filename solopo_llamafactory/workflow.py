@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-import torch.distributed as dist
-
 from .assembly import assemble_trainer, is_own_reference
 from .host.data import load_data
 from .host.imports import (
@@ -16,6 +14,7 @@ from .host.imports import (
 )
 from .packable import check_rope
 from .plots import plot_training
+from .processes import rank_and_world_size
 from .report import DataReport, predicted_ratios, summary
 
 
@@ -111,7 +110,7 @@ def tokens_per_second(reports: list[DataReport], finetuning_args, metrics: dict[
     tokens = sum(
         report.packed_tokens(finetuning_args.solopo_view, finetuning_args.solopo_align).sum() for report in reports
     )
-    world_size = dist.get_world_size() if dist.is_initialized() else 1
+    _, world_size = rank_and_world_size()
     return tokens * metrics["epoch"] / metrics["train_runtime"] / world_size
 
 

@@ -139,7 +139,7 @@ def test_an_allocator_that_ran_out_is_left_more(monkeypatch):
 def test_sharded_weights_are_decided_for_the_longest_row_and_agreed_on(monkeypatch):
     device = FakeDevice(monkeypatch, available=0)
     asked, answer = [], 1
-    monkeypatch.setattr(checkpointing, "agree_on_smallest", lambda number: asked.append(number) or answer)
+    monkeypatch.setattr(checkpointing, "smallest", lambda number: asked.append(number) or answer)
     by_need = CheckpointingByNeed([Layer() for _ in range(3)], longest_row=200, sharded=True)
     for step in range(2):
         run(by_need, 100, optimizer_steps=step)
@@ -160,7 +160,7 @@ def test_processes_agree_on_the_smallest(monkeypatch):
 
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
-    assert [checkpointing.agree_on_smallest(number) for number in (2, 5)] == [2, 3]
+    assert [checkpointing.smallest(number) for number in (2, 5)] == [2, 3]
 
 
 @pytest.mark.parametrize("deepspeed_stage, fsdp, sharded", [(None, False, False), (2, False, False), (3, False, True)])

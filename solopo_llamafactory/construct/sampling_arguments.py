@@ -8,7 +8,40 @@ from .parsing import check_types
 
 
 @dataclass
-class SamplingArguments:
+class RequestArguments:
+    """Arguments pertaining to requests, the same for all models that are asked."""
+
+    max_new_tokens: int = field(
+        default=512,
+        metadata={"help": "Most tokens of an answer. One that is cut off there enters no training pair."},
+    )
+    batch_size: int = field(
+        default=1,
+        metadata={
+            "help": "Questions that the huggingface engine answers at a time, padded on the left to the longest. Padding "
+            "needs an attention mask of length x length: write 1 for very long contexts."
+        },
+    )
+    concurrency: int = field(
+        default=16,
+        metadata={"help": "Requests under way at a time (servers, vllm and sglang)."},
+    )
+    max_retries: int = field(
+        default=5,
+        metadata={"help": "Repetitions of a request that failed, with growing pauses."},
+    )
+    timeout: float = field(
+        default=600.0,
+        metadata={"help": "Seconds to wait for a server's answer."},
+    )
+    seed: int = field(
+        default=42,
+        metadata={"help": "Seed of every random choice. The same seed gives the same bytes."},
+    )
+
+
+@dataclass
+class SamplingArguments(RequestArguments):
     """Arguments pertaining to what writes answers and how it is asked."""
 
     template: str | None = field(
@@ -56,39 +89,13 @@ class SamplingArguments:
         default=1.0,
         metadata={"help": "Nucleus sampling probability."},
     )
-    max_new_tokens: int = field(
-        default=512,
-        metadata={"help": "Most tokens of an answer. Answers that are cut off there enter no pair."},
-    )
     samples_per_call: int = field(
         default=8,
         metadata={"help": "Answers asked for at a time. In this process each such group has a seed of its own."},
     )
-    batch_size: int = field(
-        default=1,
-        metadata={
-            "help": "Questions that the huggingface engine answers at a time, padded on the left to the longest."
-        },
-    )
-    concurrency: int = field(
-        default=16,
-        metadata={"help": "Requests under way at a time (servers, vllm and sglang)."},
-    )
-    max_retries: int = field(
-        default=5,
-        metadata={"help": "Repetitions of a request that failed, with growing pauses."},
-    )
-    timeout: float = field(
-        default=600.0,
-        metadata={"help": "Seconds to wait for a server's answer."},
-    )
     policy: Literal["random", "shortest", "likeliest"] = field(
         default="random",
         metadata={"help": "Which of the right answers is chosen, and which of the wrong ones rejected."},
-    )
-    seed: int = field(
-        default=42,
-        metadata={"help": "Seed of every random choice. The same seed gives the same bytes."},
     )
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 from ..construct.arguments import SourceArguments
 from ..construct.errors import ConstructError
 from ..construct.parsing import check_types, refuse_unknown, require
-from ..construct.sampling_arguments import SamplingArguments
+from ..construct.sampling_arguments import RequestArguments, SamplingArguments
 
 
 # Of `engine_args`: what would make answers other than greedy ones of max_new_tokens.
@@ -82,7 +82,7 @@ class EvalModel:
 
 
 @dataclass
-class EvalArguments(SourceArguments):
+class EvalArguments(RequestArguments, SourceArguments):
     """Arguments pertaining to a grid of contexts and the models that are asked."""
 
     output: str | None = field(
@@ -128,33 +128,6 @@ class EvalArguments(SourceArguments):
     infer_backend: Literal["huggingface", "vllm", "sglang", "openai"] = field(
         default="huggingface",
         metadata={"help": "What runs a model that names none: one of LLaMA-Factory's engines, or a server."},
-    )
-    max_new_tokens: int = field(
-        default=512,
-        metadata={"help": "Most tokens of an answer."},
-    )
-    batch_size: int = field(
-        default=1,
-        metadata={
-            "help": "Questions that the huggingface engine answers at a time, padded on the left to the longest. Padding "
-            "needs an attention mask of length x length: write 1 for very long contexts."
-        },
-    )
-    concurrency: int = field(
-        default=16,
-        metadata={"help": "Requests under way at a time (servers, vllm and sglang)."},
-    )
-    max_retries: int = field(
-        default=5,
-        metadata={"help": "Repetitions of a request that failed, with growing pauses."},
-    )
-    timeout: float = field(
-        default=600.0,
-        metadata={"help": "Seconds to wait for a server's answer."},
-    )
-    seed: int = field(
-        default=42,
-        metadata={"help": "Seed of every random choice."},
     )
 
     def __post_init__(self) -> None:
@@ -218,12 +191,7 @@ class EvalArguments(SourceArguments):
             n=1,
             temperature=0.0,
             samples_per_call=1,
-            max_new_tokens=self.max_new_tokens,
-            batch_size=self.batch_size,
-            concurrency=self.concurrency,
-            max_retries=self.max_retries,
-            timeout=self.timeout,
-            seed=self.seed,
+            **{item.name: getattr(self, item.name) for item in dataclasses.fields(RequestArguments)},
         )
 
     @property
