@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 
-from conftest import make_rows, read_logs, run_host, write_dataset
+from conftest import read_logs, run_host
 from solopo_llamafactory.construct.errors import ConstructError
 from solopo_llamafactory.construct.files import atomic_writer
 from solopo_llamafactory.host.checkpoints import last_complete_checkpoint
+from solopo_llamafactory.host.data import FINGERPRINT_FILE, _save_tokenized
 from solopo_llamafactory.reference import ReferenceTable
 
 
@@ -52,21 +54,14 @@ def test_a_file_of_the_data_step(tmp_path):
     assert files_below(tmp_path) == {"contexts.jsonl": b"before"}
 
 
-def test_tokenized_data(arguments, tmp_path):
-    write_dataset(tmp_path / "data", make_rows(200))
+def test_tokenized_data(tmp_path):
     path = tmp_path / "tokenized"
-    args = arguments(tokenized_path=str(path), dataset_dir=str(tmp_path / "data"), max_steps=1)
-    run_host(args)
-    whole = files_below(path)
-    for file in sorted(path.rglob("*"), reverse=True):
-        file.unlink() if file.is_file() else file.rmdir()
-    with largest_file(40_000), pytest.raises(ValueError, match="`tokenized_path: .*make room"):
-        run_host(
-            {**args, "overwrite_cache": False, "output_dir": str(tmp_path / "full")}
-        )  # the library's cache is there
-    assert not list(tmp_path.glob("tokenized*/*")) and not list(tmp_path.glob("*.unfinished"))
-    run_host({**args, "output_dir": str(tmp_path / "again")})
-    assert files_below(path).keys() == whole.keys()
+    dataset_module = {"train_dataset": Dataset.from_dict({"chosen_ids": [[1] * 100] * 1000})}
+    with largest_file(4096), pytest.raises(ValueError, match="`tokenized_path: .*tokenized` cannot .*make room"):
+        _save_tokenized(str(path), dataset_module, {}, {})
+    assert not list(tmp_path.iterdir())
+    _save_tokenized(str(path), dataset_module, {}, {})
+    assert (path / FINGERPRINT_FILE).is_file()
 
 
 @pytest.mark.parametrize("part", ["model.safetensors", "optimizer.pt"])
