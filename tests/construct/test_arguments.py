@@ -49,7 +49,10 @@ def test_recipes_parse(monkeypatch, name):
     [
         (overrides(short_token=3), "did you mean `short_tokens`"),
         (overrides(zebra=3), "the keys are source, input"),
-        (overrides(source="hotpot"), "source is 'hotpot': write musique, hotpotqa, 2wikimultihopqa, generic, demo or two_hop"),
+        (
+            overrides(source="hotpot"),
+            "source is 'hotpot': write musique, hotpotqa, 2wikimultihopqa, generic, demo or two_hop",
+        ),
         (overrides(infer_backend="sampled"), "infer_backend is 'sampled': write huggingface, vllm, sglang, openai or"),
         (overrides(infer_backend="openai"), "write both `infer_backend: openai` and the server's `base_url`"),
         (overrides(base_url="http://127.0.0.1/v1"), "write both `infer_backend: openai` and the server's `base_url`"),
