@@ -90,7 +90,8 @@ SERVERS = {
 
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(path, id=str(path.relative_to(ROOT))) for path in TEXTS],
+    TEXTS,
+    ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_servers_that_a_text_starts_stay_on_this_machine(path):
     text = path.read_text(encoding="utf-8")
