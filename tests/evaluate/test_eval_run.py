@@ -87,11 +87,11 @@ def configuration(folder, model: str) -> dict:
         "input": str(MUSIQUE),
         "tokenizer": model,
         "template": "qwen",
-        "lengths": [2000, 4000, 8000],
+        "lengths": [2000, 4000],
         "depths": [0, 0.5, 1],
-        "num_questions": 10,
-        "models": [{"name": "base", "window": 8192}, {"name": "again", "window": 4500}],
-        "max_new_tokens": 16,
+        "num_questions": 5,
+        "models": [{"name": "base", "window": 8192}, {"name": "again", "window": 2500}],
+        "max_new_tokens": 8,
         "batch_size": 4,
         "output": str(folder),
     }
@@ -123,13 +123,13 @@ def test_real_questions_killed_and_resumed(tmp_path, model):
     args = EvalArguments(**configuration(tmp_path / "killed", model))
     path = args.answers_path("base")
     process = start(tmp_path / "killed", model)
-    while not (path.is_file() and path.read_bytes().count(b"\n") >= 10):
+    while not (path.is_file() and path.read_bytes().count(b"\n") >= 5):
         assert process.poll() is None, process.stdout.read()[-3000:]
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     kept = path.read_bytes()
-    assert 10 <= kept.count(b"\n") < 90
+    assert 5 <= kept.count(b"\n") < 30
     config = str(tmp_path / "killed" / "eval.yaml")
     from solopo_llamafactory.cli import main
 
@@ -146,4 +146,4 @@ def test_real_questions_killed_and_resumed(tmp_path, model):
         assert abs((row["positions"][0] - 1) / (row["documents"] - 1) - row["depth"]) <= 0.5 / (row["documents"] - 1)
         by_length[row["length"]].append(row["id"])
     answered = [json.loads(line)["id"] for line in args.answers_path("again").read_text().splitlines()]
-    assert answered == by_length[2000] + by_length[4000]  # 8,000 is beyond its window
+    assert answered == by_length[2000]  # 4,000 is beyond its window
