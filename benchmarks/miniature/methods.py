@@ -24,7 +24,7 @@ class Method:
 
 # Of each objective: its name, its arguments (beta and gamma as its authors' recipes have them) and learning rates.
 OBJECTIVES = {
-    "SimPO": ({"pref_loss": "simpo", "pref_beta": 2.0, "simpo_gamma": 0.5}, (1.5e-4, 4e-4)),
+    "SimPO": ({"pref_loss": "simpo", "pref_beta": 2.0, "simpo_gamma": 0.5}, (1.5e-4, 3e-4)),
     "ORPO": ({"pref_loss": "orpo", "pref_beta": 0.1}, (5e-4, 1.5e-3)),
     "DPO": ({"pref_loss": "sigmoid", "pref_beta": 0.1}, (1.5e-4, 4e-4)),
 }

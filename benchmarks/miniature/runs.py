@@ -112,6 +112,7 @@ class Seed:
             tokenizer=str(self.base),
             template="chatml",
             lengths=lengths,
+            depths=[0, 0.25, 0.5, 0.75, 1] if is_test else [0, 0.5, 1],
             num_questions=questions,
             models=[
                 {"name": name, "model_name_or_path": str(path)} for name, path in {"base": self.base, **models}.items()
