@@ -215,7 +215,7 @@ def test_import_torch_survives_a_broken_host(name, tmp_path):
         (tmp_path / "llamafactory" / "hparams" / "parser.py").write_text(BROKEN_HOSTS[name])
     result = run_python(code, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
     assert "torch is there" in result.stdout
-    expected = {"missing": "ModuleNotFoundError: import of llamafactory", "raises": "RuntimeError: a broken host"}
+    expected = {"missing": "ModuleNotFoundError: ", "raises": "RuntimeError: a broken host"}
     if name in expected:
         assert expected[name] in result.stderr.splitlines()[-1]
     else:

@@ -131,7 +131,7 @@ def test_a_lost_worker_ends_the_job(arguments, tmp_path):
     process = start(args, tmp_path / "launch", NPROC_PER_NODE="2")
     try:
         log = Path(args["output_dir"], "trainer_log.jsonl")
-        deadline = time.monotonic() + 400
+        deadline = time.monotonic() + 500
         while not log.is_file() or not log.stat().st_size:
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.1)
