@@ -25,7 +25,8 @@ def arguments(tmp_path, **changes) -> BuildArguments:
 
 def test_shipped_entries():
     expected = {}
-    for name in ("solopo_demo", "musique_qwen", "musique_qwen_heldout", "musique_llama", "musique_llama_heldout"):
+    musique = ("musique_qwen", "musique_qwen_heldout", "musique_llama", "musique_llama_heldout")
+    for name in ("solopo_demo", *musique, "two_hop_pairs"):
         expected.update(dataset_entries(name, f"data/{name}.jsonl"))
     assert json.loads((ROOT / "dataset_info.json").read_text()) == expected
 
