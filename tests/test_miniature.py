@@ -67,7 +67,10 @@ def test_the_table_and_the_picture(tmp_path):
     results = {"rows": rows, "lengths": [76, 1024], "long_tokens": 1024, "objectives": ["SimPO"]}
     write(results, tmp_path)
     table = (tmp_path / "table.md").read_text()
-    assert "| SoLo-SimPO | 0.0004 | 99.0 [99-99] | 70.0 [70-70] | 1,228 | 1,128 | 1.50 |" in table
+    assert (
+        "| SoLo-SimPO | 0.0004 | 99.0 [97.0, 100.0] (99 to 99) | 70.0 [68.0, 72.0] (70 to 70) | 1,228 | 1,128 | 1.50 |"
+        in table
+    )
     assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
 

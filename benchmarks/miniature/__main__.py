@@ -34,16 +34,17 @@ def main() -> None:
         if name not in OBJECTIVES:
             parser.error(f"'{name}' is no objective here: write some of {', '.join(OBJECTIVES)}")
     results = compare(arguments, objectives)
-    write(results, arguments.output)
+    folder = arguments.output / arguments.size
+    write(results, folder)
     print(markdown(results))
-    print(f"In {arguments.output}: results.json, table.md, accuracy.png.", file=sys.stderr)
+    print(f"In {folder}: results.json, table.md, accuracy.png.", file=sys.stderr)
 
 
 def compare(arguments: argparse.Namespace, objectives: list[str]) -> dict:
     """All runs; learning rates are chosen on development questions, the table is of test questions."""
     size = SIZES[arguments.size]
     listed = methods(objectives, arguments.variants)
-    seeds = [Seed(arguments.output, size, int(seed)) for seed in arguments.seeds.split(",")]
+    seeds = [Seed(arguments.output / arguments.size, size, int(seed)) for seed in arguments.seeds.split(",")]
     dev = []
     for seed in seeds:
         seed.prepare()

@@ -67,11 +67,14 @@ def markdown(results: dict) -> str:
         cells = [row["name"], f"{row['learning_rate']:g}" if "learning_rate" in row else ""]
         for length in lengths:
             group = row["lengths"][length]
-            cells.append(f"{group['mean']:.1f} [{group['min']:.0f}-{group['max']:.0f}]")
+            cells.append(
+                f"{group['mean']:.1f} [{group['low']:.1f}, {group['high']:.1f}] ({group['min']:.0f} to {group['max']:.0f})"
+            )
         cells += [f"{row['tokens']:,.0f}", f"{row['packed_tokens']:,.0f}"] if "tokens" in row else ["", ""]
         cells.append(f"{row['seconds']:.2f}" if "seconds" in row else "")
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    legend = "Right answers in %: mean over seeds [95% interval over questions] (range over seeds)."
+    return "\n".join([legend, "", *lines]) + "\n"
 
 
 def draw(results: dict, path: Path) -> None:

@@ -36,12 +36,13 @@ class Seed:
 
     def prepare(self) -> None:
         """The base model and the pairs that it gives."""
-        if not self._is_finished(self.base):
+        base = {"steps": self.size.base_steps, "seed": self.seed}
+        if not self._is_finished(self.base, base):
             if self.size.base_steps:
                 make_base(self.base.parent, self.seed, self.size.base_steps)
             else:
                 shutil.copytree(SHIPPED_BASE, self.base, dirs_exist_ok=True)
-            self._finish(self.base)
+            self._finish(self.base, base)
         if not self.pairs.is_file():
             run_build(
                 BuildArguments(
@@ -71,35 +72,35 @@ class Seed:
     def train(self, method: Method, learning_rate: float) -> None:
         """One training run of LLaMA-Factory."""
         output = self.model(method, learning_rate)
-        if self._is_finished(output):
+        arguments = self._arguments(method, learning_rate)
+        if self._is_finished(output, arguments):
             return
-        run_exp(
-            {
-                "do_train": True,
-                "model_name_or_path": str(self.base),
-                "disable_gradient_checkpointing": True,
-                "template": "chatml",
-                "finetuning_type": "full",
-                "dataset_dir": str(self.folder),
-                "cutoff_len": self.size.long_tokens + 2 * MAX_NEW_TOKENS,
-                "overwrite_cache": True,
-                "per_device_train_batch_size": self.size.batch_size,
-                "max_steps": self.size.steps,
-                "learning_rate": learning_rate,
-                "lr_scheduler_type": "cosine",
-                "warmup_ratio": 0.1,
-                "adam_beta2": 0.98,
-                "weight_decay": 0.01,
-                "logging_steps": 10,
-                "save_strategy": "no",
-                "report_to": "none",
-                "seed": self.seed,
-                "output_dir": str(output),
-                "overwrite_output_dir": True,
-                **method.arguments,
-            }
-        )
-        self._finish(output)
+        run_exp(arguments | {"output_dir": str(output), "overwrite_output_dir": True})
+        self._finish(output, arguments)
+
+    def _arguments(self, method: Method, learning_rate: float) -> dict:
+        return {
+            "do_train": True,
+            "model_name_or_path": str(self.base),
+            "disable_gradient_checkpointing": True,
+            "template": "chatml",
+            "finetuning_type": "full",
+            "dataset_dir": str(self.folder),
+            "cutoff_len": self.size.long_tokens + 2 * MAX_NEW_TOKENS,
+            "overwrite_cache": True,
+            "per_device_train_batch_size": self.size.batch_size,
+            "max_steps": self.size.steps,
+            "learning_rate": learning_rate,
+            "lr_scheduler_type": "cosine",
+            "warmup_ratio": 0.1,
+            "adam_beta2": 0.98,
+            "weight_decay": 0.01,
+            "logging_steps": 10,
+            "save_strategy": "no",
+            "report_to": "none",
+            "seed": self.seed,
+            **method.arguments,
+        }
 
     def evaluate(self, part: str, models: dict[str, Path]) -> dict:
         """`solopo eval` of the base and these models; returns results.json."""
@@ -154,8 +155,10 @@ class Seed:
             write_json(path, values)
         return str(path)
 
-    def _is_finished(self, folder: Path) -> bool:
-        return (folder / "finished").is_file()
+    def _is_finished(self, folder: Path, arguments: dict) -> bool:
+        """Whether an earlier run has made it with the same arguments."""
+        path = folder / "finished"
+        return path.is_file() and json.loads(path.read_text()) == arguments
 
-    def _finish(self, folder: Path) -> None:
-        (folder / "finished").touch()
+    def _finish(self, folder: Path, arguments: dict) -> None:
+        (folder / "finished").write_text(json.dumps(arguments))

@@ -60,10 +60,13 @@ class EngineSampler:
                 return [self.together([row])[0] for row in rows]
             return [SampleError(f"question {rows[0]['id']} is refused by the engine ({reason(error)})")]
         except OutOfMemoryError:
-            args = self.args
+            sizes = [key for key in ("batch_size", "samples_per_call") if getattr(self.args, key) > 1]
+            given = " and ".join(f"{key} {getattr(self.args, key)}" for key in sizes)
             raise ConstructError(
-                f"the GPU's memory is too small for batch_size {args.batch_size} and samples_per_call "
-                f"{args.samples_per_call} with this model: write smaller ones (1 at least)."
+                f"the GPU's memory is too small for {given} with this model: write smaller ones (1 at least)."
+                if sizes
+                else "the GPU's memory is too small for one prompt at a time with this model: leave out the longest "
+                "contexts, or ask a server (infer_backend: openai)."
             ) from None
 
     @property

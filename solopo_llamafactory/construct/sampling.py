@@ -38,7 +38,8 @@ SHAPING = (
     "n",
     "seed",
 )
-WEIGHTS = (".safetensors", ".bin")
+MODEL_FILES = (".safetensors", ".bin", ".json", ".jinja")
+LOGS = ("train", "all_results", "eval")  # what a finished run leaves beside its model
 MOST_FAILURES = 5  # questions in a row
 
 
@@ -136,19 +137,23 @@ def settings(args: SamplingArguments, row: dict) -> str:
     shaping = {key: getattr(args, key) for key in SHAPING}
     if args.infer_backend == "huggingface":  # each group has its own seed
         shaping["samples_per_call"] = args.samples_per_call
-        if args.batch_size > 1:
+        if args.batch_size > 1 and args.temperature > 0:
             shaping["batch_size"] = args.batch_size
     if args.infer_backend != "openai":
-        shaping["weights"] = weights_on_disk(args)
+        shaping["files"] = files_of_model(args)
     text = json.dumps([shaping, row["prompt"]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def weights_on_disk(args: SamplingArguments) -> list[list]:
-    """Size and time of the files of a local model and its adapters: one that was trained anew is another model."""
+def files_of_model(args: SamplingArguments) -> list[list]:
+    """Size and time of a local model's and its adapters' weights, configuration and tokenizer.
+
+    A model that was trained anew in its folder, or whose RoPE was changed, is another model.
+    """
     folders = [args.model_name_or_path, *(args.adapter_name_or_path or "").split(",")]
-    files = (path for folder in filter(None, folders) for path in sorted(Path(folder).expanduser().glob("*model*")))
-    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files if path.suffix in WEIGHTS]
+    files = (path for folder in filter(None, folders) for path in sorted(Path(folder).expanduser().glob("*")))
+    told = (path for path in files if path.suffix in MODEL_FILES and not path.name.startswith(LOGS))
+    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in told]
 
 
 def seed_of(args: SamplingArguments, row: dict, index: int) -> int:
@@ -182,8 +187,10 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
                     f"another run writes to '{path}': wait for its end or stop it, then run this command again."
                 ) from None
             yield file
-    except PermissionError as error:
-        raise ConstructError(f"'{path}' cannot be written ({error}): give another output.") from None
+    except OSError as error:
+        raise ConstructError(
+            f"'{path}' cannot be written ({error}): make room or give another output; the same command continues."
+        ) from None
 
 
 def finished(args: SamplingArguments, path: Path, rows: dict[str, dict]) -> set[str]:

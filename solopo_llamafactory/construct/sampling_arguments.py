@@ -13,7 +13,7 @@ class RequestArguments:
 
     max_new_tokens: int = field(
         default=512,
-        metadata={"help": "Most tokens of an answer. One that is cut off there enters no training pair."},
+        metadata={"help": "Most tokens of an answer. An answer that is cut off there enters no training pair."},
     )
     batch_size: int = field(
         default=1,

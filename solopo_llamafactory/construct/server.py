@@ -63,7 +63,7 @@ class ServerSampler:
 
         try:
             models = {model.id: model for model in self.client.models.list()}
-        except (APIError, ValueError):  # no such list
+        except (APIError, ValueError, AttributeError, TypeError):  # no such list, or something else instead
             return None
         served = models.get(self.args.model_name_or_path)
         length = getattr(served, "max_model_len", None)

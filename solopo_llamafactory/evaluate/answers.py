@@ -10,6 +10,7 @@ from ..construct.files import read_json, write_json
 from ..construct.samplers import make_sampler
 from ..construct.sampling import Sample, SampleError, Sampler, TooLongError, finished, sample
 from .arguments import EvalArguments, EvalModel
+from .windows import lengths_beyond
 
 
 def ask_models(args: EvalArguments, rows: Sequence[dict]) -> dict[str, str]:
@@ -42,23 +43,32 @@ def ask_models(args: EvalArguments, rows: Sequence[dict]) -> dict[str, str]:
 
 
 def fitting(args: EvalArguments, rows: Sequence[dict], window: int | None) -> list[dict]:
-    """The rows whose prompt and answer a model with this window takes."""
-    return [row for row in rows if window is None or row["tokens"] + args.max_new_tokens <= window]
+    """The rows of the lengths that a model with this window takes."""
+    beyond = lengths_beyond(((row["length"], row["tokens"]) for row in rows), args.max_new_tokens, window)
+    return [row for row in rows if row["length"] not in beyond]
 
 
 def _ask(args: EvalArguments, model: EvalModel, rows: Sequence[dict], answered: set[str]) -> int:
     """Asks one model, and returns how many questions got no answer."""
     asked_with = dataclasses.asdict(model) | {"max_new_tokens": args.max_new_tokens, "batch_size": args.batch_size}
     record = _read_records(args).get(model.name)
-    if record is None or record["arguments"] != asked_with:
-        record = {"window": model.window, "arguments": asked_with}
-        _write_record(args, model.name, record)
-    elif all(row["id"] in answered for row in fitting(args, rows, record["window"])):
+    known = None if record is None else record["window"]
+    has_all = record is not None and record["arguments"] == asked_with
+    has_all = has_all and all(row["id"] in answered for row in fitting(args, rows, known))
+    # A changed model in this process is refused by its answers; a server may have been started anew, with a larger window.
+    if has_all and (model.infer_backend != "openai" or len(answered) == len(rows)):
         return 0
+    record = {"window": model.window or known, "arguments": asked_with}
+    _write_record(args, model.name, record)
     sampling = args.sampling(model)
     sampler = make_sampler(sampling)
     try:
-        record["window"] = model.window or sampler.window
+        try:
+            record["window"] = model.window or sampler.window or known
+        except ConstructError:
+            if has_all:
+                return 0
+            raise
         _write_record(args, model.name, record)
         bounded = BoundedSampler(sampler, args.max_new_tokens, record["window"])
         try:

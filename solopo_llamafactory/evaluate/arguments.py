@@ -71,7 +71,13 @@ class EvalModel:
                     f"engine_args of model '{self.name}' has {key}: leave it out, answers are greedy and take up to the "
                     "run's max_new_tokens."
                 )
-        if self.infer_backend != "openai":
+        if self.infer_backend == "openai":
+            if self.adapter_name_or_path is not None:
+                raise ConstructError(
+                    f"model '{self.name}' has adapter_name_or_path and is asked through a server: write the adapter's name "
+                    "on the server as model_name_or_path."
+                )
+        else:
             adapters = (self.adapter_name_or_path or "").split(",")
             for path in filter(None, [self.model_name_or_path, *adapters]):
                 if _is_local(path) and not os.path.exists(os.path.expanduser(path)):
@@ -217,5 +223,5 @@ class EvalArguments(RequestArguments, SourceArguments):
 
 
 def _is_local(path: str) -> bool:
-    """Whether it can only be a path: hub ids have one slash at most."""
-    return path.startswith((".", "~", os.sep)) or path.count("/") > 1
+    """Whether it is meant as a path: hub ids have one slash at most, and what stands before it is no folder here."""
+    return path.startswith((".", "~", os.sep)) or path.count("/") > 1 or os.path.isdir(path.partition("/")[0])

@@ -33,7 +33,6 @@ def write_page(args: "EvalArguments", results: dict) -> None:
         task=TASKS_IN_WORDS[results["task"]],
         notes=list(notes(results, grid)),
         verdict=verdict,
-        beyond={name: beyond_lengths(results, name) for name in models},
         tables=make_tables(results),
         curves=draw_curves(results),
         scores=draw_scores(results),

@@ -175,7 +175,8 @@ def is_share(task: str, metric: str) -> bool:
 
 def settings(content: dict, task: str) -> dict[str, Any]:
     """What must be equal between two models for their scores on a task to be comparable."""
-    config = content.get("config") or {}
+    config = content.get("config")
+    config = config if isinstance(config, dict) else {}
     arguments = config.get("model_args")
     arguments = arguments if isinstance(arguments, dict) else {}
     return {

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from ..construct.errors import ConstructError
 from ..pages.svg import BLUE, GREY, INK, ORANGE, SETTINGS, to_svg
 from .scoring import BEYOND
 
@@ -232,5 +233,8 @@ def _legend(cmap: str | LinearSegmentedColormap, norm: Normalize, label: str, st
 
 def _save(figure: Figure, path: Path) -> None:
     unfinished = path.with_name(f"{path.name}.unfinished")
-    figure.savefig(unfinished, format="png", dpi=150)
-    unfinished.replace(path)
+    try:
+        figure.savefig(unfinished, format="png", dpi=150)
+        unfinished.replace(path)
+    except OSError as error:
+        raise ConstructError(f"'{path}' cannot be written ({error}): make room; the same command continues.") from None

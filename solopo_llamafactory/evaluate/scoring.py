@@ -15,6 +15,7 @@ from ..construct.errors import ConstructError
 from ..construct.files import atomic_writer, read_json, read_rows, write_json
 from ..construct.sub_em import sub_em
 from ..pages import TITLES
+from .windows import lengths_beyond
 
 
 if TYPE_CHECKING:
@@ -152,16 +153,11 @@ def read_answers(args: "EvalArguments", name: str) -> Iterator[dict]:
 
 
 def judge(args: "EvalArguments", name: str, grid: Grid, window: int | None) -> Scores:
-    """Judge a model's answers.
-
-    A length is beyond the window where one of its contexts is: the others, shorter by chance, would be an easier choice of
-    questions.
-    """
+    """Judge a model's answers, but for the lengths beyond its window."""
     right = np.full(grid.shape, np.nan)
     cut_off = np.zeros(grid.shape, bool)
-    beyond = np.zeros(len(grid.lengths), bool)
-    for place in grid.places.values():
-        beyond[place.length] |= window is not None and place.tokens + args.max_new_tokens > window
+    contexts = ((place.length, place.tokens) for place in grid.places.values())
+    beyond = np.isin(range(len(grid.lengths)), list(lengths_beyond(contexts, args.max_new_tokens, window)))
     for row in read_answers(args, name):
         place = grid.places.get(row["id"])
         if place is None:  # of an earlier grid

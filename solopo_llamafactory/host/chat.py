@@ -52,7 +52,13 @@ def window_of(chat_model: Any) -> int | None:
     """Tokens that a loaded model takes, prompt and answer together, rope scaling included."""
     engine = chat_model.engine
     if engine.name == "huggingface":
-        return getattr(engine.model.config.get_text_config(), "max_position_embeddings", None)
+        config = engine.model.config.get_text_config()
+        window = getattr(config, "max_position_embeddings", None)
+        rope = getattr(config, "rope_parameters", None) or {}
+        if rope.get("rope_type") == "yarn" and window and rope.get("original_max_position_embeddings"):
+            # Qwen's way to switch it on leaves max_position_embeddings as it was.
+            window = max(window, int(rope["factor"] * rope["original_max_position_embeddings"]))
+        return window
     return getattr(engine.model_args, f"{engine.name}_maxlen")  # vllm, sglang
 
 

@@ -266,3 +266,23 @@ def test_a_prompt_that_an_engine_refuses_is_left_out(fake_engine):
     sampler, _ = fake_engine("vllm", refuses=True)
     with pytest.raises(SampleError, match="q0 is refused by the engine .the prompt is too long"):
         sampler(question(0))
+
+
+@pytest.mark.parametrize(
+    ("rope", "window"),
+    [
+        ({"rope_type": "default"}, 32768),
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}, 131072),
+        ({"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192}, 32768),
+    ],
+)
+def test_yarn_in_a_models_configuration_widens_its_window(rope, window):
+    """Qwen's documented way leaves max_position_embeddings as it was."""
+    from types import SimpleNamespace
+
+    from solopo_llamafactory.host.chat import window_of
+
+    config = SimpleNamespace(max_position_embeddings=32768, rope_parameters=rope)
+    config.get_text_config = lambda: config
+    engine = SimpleNamespace(name="huggingface", model=SimpleNamespace(config=config))
+    assert window_of(SimpleNamespace(engine=engine)) == window

@@ -48,7 +48,8 @@ def make(make_args, server):
 
 
 def rows() -> list[dict]:
-    return [{"id": f"q{i}", "prompt": f"Where is {i}?", "tokens": 100 * i} for i in range(1, 25)]
+    """Contexts of 24 lengths, a hundred tokens apart."""
+    return [{"id": f"q{i}", "prompt": f"Where is {i}?", "length": 100 * i, "tokens": 100 * i} for i in range(1, 25)]
 
 
 def answered(args, name: str) -> list[str]:
@@ -112,6 +113,37 @@ def test_a_refusal_for_length_tells_the_window(make, server, capsys):
     assert ask_models(args, rows()) == {} and server.requests == []
 
 
+def serve(server, window: int) -> None:
+    server.models = [{"id": "served/base", "object": "model", "created": 0, "owned_by": "x", "max_model_len": window}]
+
+
+def test_a_length_is_left_out_whole_where_one_of_its_contexts_is_beyond_the_window(make, server):
+    """What fits of it would be an easier choice of questions, and is not scored."""
+    serve(server, 1000)
+    both = [row | {"length": 1000 if row["tokens"] <= 1000 else 2400} for row in rows()]
+    ask_models(make("base"), both)
+    assert server.requests == []  # the first length has a context of 1,000 tokens, which leaves no room for an answer
+
+
+def test_a_server_that_is_down_does_not_change_the_window(make, server):
+    serve(server, 1000)
+    args = make("base")
+    ask_models(args, rows())
+    server.close()
+    assert ask_models(args, rows()) == {}  # all that the known window takes is there
+    moved = make("base", url="http://127.0.0.1:1/v1")
+    assert list(ask_models(moved, rows())) == ["base"] and windows(moved) == {"base": 1000}
+
+
+def test_a_server_with_a_larger_window_is_asked_for_the_rest(make, server):
+    serve(server, 1000)
+    args = make("base")
+    ask_models(args, rows())
+    serve(server, 10_000)
+    assert ask_models(args, rows()) == {} and windows(args) == {"base": 10_000}
+    assert answered(args, "base") == [row["id"] for row in rows()]
+
+
 def test_a_model_that_fails_does_not_hold_up_the_others(make, server):
     server.misbehave = lambda request, number: (
         (500, {"error": {"message": "broken"}}) if request["model"] == "served/base" and number > 6 else None
@@ -172,4 +204,5 @@ def test_a_model_that_cannot_be_loaded_is_named_and_the_next_is_asked(make, serv
 def test_the_bar_counts_tokens(make, server, capsys):
     server.misbehave = lambda request, number: time.sleep(0.05) if number > 20 else None
     ask_models(make("base"), rows())
-    assert "base: 100%" in capsys.readouterr().err and sum(row["tokens"] for row in rows()) == 30_000
+    assert sum(row["tokens"] for row in rows()) == 30_000
+    assert "30.0k/30.0k" in capsys.readouterr().err

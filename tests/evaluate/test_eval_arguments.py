@@ -37,6 +37,10 @@ def make_args(tmp_path):
         ({"models": [{"name": "a"}, {"name": "A"}]}, "two models are called 'a'"),
         ({"models": [{"name": "a", "model_name_or_path": "/nowhere/a"}]}, "'/nowhere/a' of model 'a' does not exist"),
         ({"models": [{"name": "a", "adapter_name_or_path": "saves/x/lora"}]}, "'saves/x/lora' of model 'a' does not"),
+        (
+            {"models": [{"name": "a", **SERVER, "adapter_name_or_path": "x"}]},
+            "is asked through a server: write the ad",
+        ),
         ({"models": [{"name": "a", "window": 0}]}, "window of model 'a' is 0"),
         ({"models": [{"name": "a", "engine_args": {"temperature": 1}}]}, "engine_args of model 'a' has temperature"),
         ({"models": [{"name": "a", "infer_backend": "openai"}]}, "model 'a': infer_backend is openai and base_url is"),
@@ -96,3 +100,12 @@ def test_help_names_the_keys_of_a_run_and_of_a_model(capsys):
     assert main(["eval", "--help"]) == 0
     text = capsys.readouterr().out
     assert "lengths (list of int" in text and "depths (list of float" in text and "adapter_name_or_path (str)" in text
+
+
+def test_what_looks_like_a_hub_id_in_a_folder_that_is_here_is_a_path(make_args, tmp_path, monkeypatch):
+    """`saves/NAME` is where our recipes put models."""
+    monkeypatch.chdir(tmp_path)
+    make_args(models=[{"name": "a", "model_name_or_path": "saves/x"}])
+    (tmp_path / "saves").mkdir()
+    with pytest.raises(ConstructError, match="'saves/x' of model 'a' does not exist"):
+        make_args(models=[{"name": "a", "model_name_or_path": "saves/x"}])

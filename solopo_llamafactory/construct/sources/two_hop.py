@@ -81,6 +81,8 @@ class TwoHopSource(Source):
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
             count, num_facts, seed = int(values["questions"]), int(values["facts"]), values["seed"]
+            if num_facts < 2:
+                raise ValueError("a question takes two")
         except (OSError, ValueError, KeyError, TypeError):
             raise ConstructError(f"input '{path}' is no two-hop file: write an object such as {EXAMPLE}.") from None
         for number in range(count):
