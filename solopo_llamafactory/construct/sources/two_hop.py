@@ -3,7 +3,8 @@
 A document is one fact of four words, `Gelopu boss-of Dubufo .` (Gelopu is the boss of Dubufo) or `Soselo home-of Gelopu .`
 (Soselo is the home of Gelopu), a question `home-of boss-of Dubufo`, its answer Soselo. Each question has a small world of
 its own with a few people in many facts, so any context holds facts that are nearly the right one, and nothing can be
-learnt by heart.
+learnt by heart. Give more `facts` than the longest context holds: when they run out, a context is filled from the worlds of
+other questions, which may contradict.
 """
 
 import json
