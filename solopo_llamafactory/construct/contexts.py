@@ -14,7 +14,7 @@ from itertools import islice
 from .arguments import BuildArguments, SourceArguments
 from .corpus import read_corpus
 from .errors import ConstructError, Skip
-from .files import atomic_writer, read_json, read_rows, write_json, write_line
+from .files import atomic_writer, input_stamps, read_json, read_rows, write_json, write_line
 from .rendering import Renderer
 from .sources import SOURCES, Question
 from .synthesize import Context, Synthesizer
@@ -100,10 +100,7 @@ def shaping_arguments(args: BuildArguments) -> dict:
     """What the contexts depend on: arguments, and size and time of what is read from disk."""
     shaping = {name: getattr(args, name) for name in SHAPING} | {"num_contexts": args.contexts_wanted}
     paths = {"input": args.input, "corpus": args.corpus, "tokenizer": os.path.join(args.tokenizer, "tokenizer.json")}
-    for name, path in paths.items():
-        if path is not None and os.path.exists(path):
-            shaping[f"{name}_file"] = [os.path.getsize(path), os.stat(path).st_mtime_ns]
-    return shaping
+    return shaping | input_stamps(paths)
 
 
 def make_row(args: BuildArguments, question: Question, source, short: Context, long: Context, budget: int) -> dict:

@@ -61,6 +61,17 @@ def missing(path: Path, step: str) -> ConstructError:
     return ConstructError(f"'{path}' is missing: run `solopo {step}` with the same YAML first.")
 
 
+def stamp(path: str | Path) -> list[int]:
+    """Size in bytes and time in nanoseconds: what tells a file from an earlier one of its name."""
+    status = os.stat(path)
+    return [status.st_size, status.st_mtime_ns]
+
+
+def input_stamps(paths: dict[str, str | None]) -> dict[str, list[int]]:
+    """The stamps of the inputs that are on this disk, as `NAME_file`."""
+    return {f"{name}_file": stamp(path) for name, path in paths.items() if path is not None and os.path.exists(path)}
+
+
 def write_line(file: TextIO, row: dict) -> None:
     """Append one row of a JSONL file."""
     file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -21,7 +21,7 @@ from threading import Thread
 from typing import Any, BinaryIO, Protocol
 
 from .errors import ConstructError, Skip
-from .files import missing
+from .files import missing, stamp
 from .sampling_arguments import SamplingArguments
 
 
@@ -153,7 +153,7 @@ def files_of_model(args: SamplingArguments) -> list[list]:
     folders = [args.model_name_or_path, *(args.adapter_name_or_path or "").split(",")]
     files = (path for folder in filter(None, folders) for path in sorted(Path(folder).expanduser().glob("*")))
     told = (path for path in files if path.suffix in MODEL_FILES and not path.name.startswith(LOGS))
-    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in told]
+    return [[path.name, *stamp(path)] for path in told]
 
 
 def seed_of(args: SamplingArguments, row: dict, index: int) -> int:

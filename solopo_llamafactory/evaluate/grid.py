@@ -12,7 +12,7 @@ from functools import partial
 from ..construct.contexts import map_in_order, reasons, workers_of
 from ..construct.corpus import read_corpus
 from ..construct.errors import ConstructError, Skip
-from ..construct.files import atomic_writer, read_json, read_rows, write_json, write_line
+from ..construct.files import atomic_writer, input_stamps, read_json, read_rows, write_json, write_line
 from ..construct.prompts import body, make_prompt
 from ..construct.rendering import Renderer
 from ..construct.sources import SOURCES, Question
@@ -82,10 +82,7 @@ def shaping_arguments(args: EvalArguments) -> dict:
     shaping = {name: getattr(args, name) for name in SHAPING}
     paths = {name: getattr(args, name) for name in ("input", "corpus", "exclude")}
     paths["tokenizer"] = os.path.join(args.tokenizer, "tokenizer.json")
-    for name, path in paths.items():
-        if path is not None and os.path.exists(path):
-            shaping[f"{name}_file"] = [os.path.getsize(path), os.stat(path).st_mtime_ns]
-    return shaping
+    return shaping | input_stamps(paths)
 
 
 def make_grid(args: EvalArguments, renderer: Renderer) -> dict:
