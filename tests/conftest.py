@@ -5,21 +5,31 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 
 # Of their own: reference log-probs are kept there.
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="solopo-tests-")
 atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    # DeepSpeed compiles here, once in a run of the tests. A compilation that was killed leaves a lock behind, for which all
+    # later ones in the same folder wait for ever.
+    os.environ["TORCH_EXTENSIONS_DIR"] = tempfile.mkdtemp(prefix="solopo-tests-extensions-")
+    atexit.register(shutil.rmtree, os.environ["TORCH_EXTENSIONS_DIR"], ignore_errors=True)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: more threads only wait for each other
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_DISABLED", "true")
+
+# Where the tests run in the background of a script, they and all that they start ignore Ctrl-C otherwise.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = "amber basin cedar delta ember fable grove haven inlet jetty knoll larch mason north ochre plaza".split()
@@ -154,14 +164,32 @@ def launch(args: dict, folder: Path, **environment: str) -> subprocess.Completed
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "config.yaml"
     config.write_text(json.dumps(args))  # JSON is YAML
-    return subprocess.run(
-        ["llamafactory-cli", "train", str(config)],
+    return run_command(["llamafactory-cli", "train", str(config)], **environment)
+
+
+def run_command(command: list[str], seconds: float = 500, **environment: str) -> subprocess.CompletedProcess:
+    """Run a command from the repository's root; past its time, it ends with all that it started."""
+    process = subprocess.Popen(
+        command,
         env=command_environment(**environment),
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=500,
         cwd=ROOT,
     )
+    try:
+        stdout, stderr = process.communicate(timeout=seconds)
+    finally:
+        kill_family(process)
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+
+def kill_family(process: subprocess.Popen) -> None:
+    """End a process and its descendants: torchrun's workers are in sessions of their own."""
+    if process.poll() is None:
+        for member in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+            member.kill()
+        process.wait()
 
 
 def run_forked(jobs: dict[str, dict], folder: Path, **environment: str) -> dict[str, list[int]]:
@@ -169,14 +197,8 @@ def run_forked(jobs: dict[str, dict], folder: Path, **environment: str) -> dict[
     folder.mkdir(parents=True, exist_ok=True)
     jobs = {name: {"log": str(folder / f"{name}.log"), **job} for name, job in jobs.items()}
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "tests/forked_runs.py"), str(folder / "jobs.json")],
-        env=command_environment(**environment),
-        capture_output=True,
-        text=True,
-        timeout=1500,
-        cwd=ROOT,
-    )
+    command = [sys.executable, str(ROOT / "tests/forked_runs.py"), str(folder / "jobs.json")]
+    result = run_command(command, seconds=1500, **environment)
     assert result.returncode == 0, last_words(result)
     return json.loads(result.stdout.splitlines()[-1])
 

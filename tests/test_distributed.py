@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 
 import pytest
 import torch
@@ -11,12 +10,12 @@ from safetensors.torch import load_file
 
 from conftest import (
     ROOT,
-    command_environment,
     last_words,
     launch,
     make_rows,
     needs_compiler,
     read_logs,
+    run_command,
     run_host,
     write_dataset,
 )
@@ -178,20 +177,11 @@ def test_the_reference_has_no_memory_under_zero3(arguments, tmp_path):
     args = arguments(pref_loss="sigmoid", deepspeed=deepspeed_config(tmp_path, 3, False), use_cpu=False)
     (tmp_path / "config.json").write_text(json.dumps(args))
     (tmp_path / "watch.py").write_text(TRAIN_AND_WATCH_THE_REFERENCE)
-    result = subprocess.run(
-        [
-            "torchrun",
-            "--standalone",
-            "--nproc_per_node",
-            "2",
-            str(tmp_path / "watch.py"),
-            str(tmp_path / "config.json"),
-        ],
-        env=command_environment(HF_HOME=str(tmp_path / "cache"), TORCH_DEVICE_BACKEND_AUTOLOAD="1"),
-        capture_output=True,
-        text=True,
-        timeout=500,
-        cwd=ROOT,
+    result = run_command(
+        ["torchrun", "--standalone", "--nproc_per_node", "2"]
+        + [str(tmp_path / "watch.py"), str(tmp_path / "config.json")],
+        HF_HOME=str(tmp_path / "cache"),
+        TORCH_DEVICE_BACKEND_AUTOLOAD="1",
     )
     assert result.returncode == 0, last_words(result)
     seen = re.findall(r"REFERENCE BYTES (\d+) of (\d+)", result.stdout)
@@ -228,14 +218,10 @@ def test_fsdp2_equals_one_process(tuning, arguments, tmp_path):
     sharded = arguments(per_device_train_batch_size=2, output_dir=str(tmp_path / "sharded"), **common)
     (tmp_path / "fsdp2.yaml").write_text(json.dumps(FSDP2))
     (tmp_path / "config.yaml").write_text(json.dumps(sharded))
-    result = subprocess.run(
+    result = run_command(
         ["accelerate", "launch", "--config_file", str(tmp_path / "fsdp2.yaml"), "--main_process_port", "0"]
         + [str(ROOT / "tests/fsdp_on_cpu.py"), str(tmp_path / "config.yaml")],
-        env=command_environment(HF_HOME=str(tmp_path / "cache")),
-        capture_output=True,
-        text=True,
-        timeout=500,
-        cwd=ROOT,
+        HF_HOME=str(tmp_path / "cache"),
     )
     assert result.returncode == 0, last_words(result)
     assert "Using padded batches" not in result.stdout

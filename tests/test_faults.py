@@ -11,7 +11,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import ROOT, command_environment, make_rows, needs_compiler, read_logs, run_forked, write_dataset
+from conftest import (
+    ROOT,
+    command_environment,
+    kill_family,
+    make_rows,
+    needs_compiler,
+    read_logs,
+    run_forked,
+    write_dataset,
+)
 
 
 pytestmark = pytest.mark.slow
@@ -117,14 +126,6 @@ def start(args: dict, folder: Path, **environment: str) -> subprocess.Popen:
             stderr=subprocess.STDOUT,
             cwd=ROOT,
         )
-
-
-def kill_family(process: subprocess.Popen) -> None:
-    """torchrun's workers are in sessions of their own."""
-    if process.poll() is None:
-        for member in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
-            member.kill()
-        process.wait()
 
 
 def test_a_lost_worker_ends_the_job(arguments, tmp_path):

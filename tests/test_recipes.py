@@ -2,14 +2,13 @@
 
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 from llamafactory.hparams import get_train_args
 
-from conftest import ROOT, command_environment, last_words, make_rows, needs_compiler, read_logs
+from conftest import ROOT, last_words, make_rows, needs_compiler, read_logs, run_command
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.evaluate.arguments import EvalArguments
 
@@ -104,14 +103,7 @@ def run_two_steps(path: Path, tmp_path: Path, model: str) -> None:
         "max_steps": 2,
     }
     command = ["llamafactory-cli", "train", str(path.relative_to(ROOT))]
-    result = subprocess.run(
-        command + [f"{key}={value}" for key, value in overrides.items()],
-        env=command_environment(NPROC_PER_NODE="1"),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
+    result = run_command(command + [f"{key}={value}" for key, value in overrides.items()], NPROC_PER_NODE="1")
     assert result.returncode == 0, last_words(result)
     assert "Using padded batches" not in result.stdout
     assert len(read_logs(str(tmp_path / "output"))) == 2
