@@ -35,7 +35,7 @@ def test_the_learning_rate_is_the_best_on_both_lengths_over_all_seeds():
 
 
 def test_a_row_has_mean_range_and_the_interval_of_the_mean():
-    row = make_row("X", [result(a=[90, 50]), result(b=[80, 60])], ["a", "b"], (76, 1024))
+    row = make_row("X", [result(a=[90, 50]), result(a=[80, 60])], "a", (76, 1024))
     group = row["lengths"][1024]
     assert (group["mean"], group["min"], group["max"]) == (55, 50, 60)
     assert group["high"] - group["mean"] == pytest.approx((2**2 + 2**2) ** 0.5 / 2)
@@ -60,8 +60,8 @@ def test_rows_of_all_objectives_have_names_and_folders_of_their_own():
 
 def test_the_table_and_the_picture(tmp_path):
     rows = [
-        make_row("base", [result(base=[100, 20])], ["base"], (76, 1024)),
-        make_row("SoLo-SimPO", [result(x=[99, 70])], ["x"], (76, 1024))
+        make_row("base", [result(base=[100, 20])], "base", (76, 1024)),
+        make_row("SoLo-SimPO", [result(x=[99, 70])], "x", (76, 1024))
         | {"learning_rate": 4e-4, "tokens": 1228, "packed_tokens": 1128, "seconds": 1.5},
     ]
     results = {"rows": rows, "lengths": [76, 1024], "long_tokens": 1024, "objectives": ["SimPO"]}
@@ -81,12 +81,14 @@ def test_all_of_it_at_the_smallest_size_and_once_more(tmp_path, monkeypatch):
     from benchmarks.miniature.__main__ import compare
 
     monkeypatch.chdir(ROOT)
-    arguments = argparse.Namespace(size="tiny", seeds="0,1", output=tmp_path, variants=False)
+    arguments = argparse.Namespace(size="tiny", seeds="0,1", output=tmp_path, variants=False, workers=2)
     results = compare(arguments, ["DPO"])
     names = ["base", "SFT-long", "short-DPO", "long-DPO", "SoLo-DPO", "SoLo-DPO, short reference"]
     assert [row["name"] for row in results["rows"]] == names
     assert all(0 <= row["lengths"][76]["mean"] <= 100 for row in results["rows"])
     assert results["rows"][0]["lengths"][76]["mean"] > 50  # the base answers short contexts
-    monkeypatch.setattr(runs, "run_exp", lambda arguments: pytest.fail("trained again"))
+    assert all(row["seconds"] > 0 for row in results["rows"][1:])
+    arguments.workers = 1
+    monkeypatch.setattr(runs, "run_exp", lambda arguments, **others: pytest.fail("trained again"))
     assert compare(arguments, ["DPO"])["rows"] == results["rows"]
     assert markdown(results | {"rows": []})

@@ -3,6 +3,7 @@
 import argparse
 import platform
 import sys
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
@@ -10,7 +11,8 @@ from statistics import fmean
 import torch
 
 from .base import make_base
-from .methods import OBJECTIVES, methods
+from .methods import OBJECTIVES, Method, methods
+from .pool import Pool
 from .results import best_learning_rate, make_row, markdown, tokens_per_pair, write
 from .runs import Seed
 from .sizes import SIZES
@@ -23,6 +25,7 @@ def main() -> None:
     parser.add_argument("--objectives", default="SimPO,ORPO,DPO", help="which ones, of SimPO, ORPO and DPO")
     parser.add_argument("--variants", action="store_true", help="also SoLoPO with a stop-gradient, alpha 0.5 and 4")
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--workers", default=1, type=int, help="runs side by side; a GPU has room for several")
     parser.add_argument("--output", default="saves/miniature", type=Path)
     parser.add_argument("--base-only", metavar="FOLDER", type=Path, help="make a base model for data/two_hop and stop")
     arguments = parser.parse_args()
@@ -43,33 +46,29 @@ def main() -> None:
 def compare(arguments: argparse.Namespace, objectives: list[str]) -> dict:
     """All runs; learning rates are chosen on development questions, the table is of test questions."""
     size = SIZES[arguments.size]
+    folder = arguments.output / arguments.size
     listed = methods(objectives, arguments.variants)
-    seeds = [Seed(arguments.output / arguments.size, size, int(seed)) for seed in arguments.seeds.split(",")]
-    dev = []
-    for seed in seeds:
-        seed.prepare()
-        for method in listed:
-            for rate in method.learning_rates:
-                seed.train(method, rate)
-        candidates = {
-            method.folder(rate): seed.model(method, rate) for method in listed for rate in method.learning_rates
-        }
-        dev.append(seed.evaluate("dev", candidates))
-    rates = [best_learning_rate(method, dev) for method in listed]
-    chosen = {method.folder(rate): (method, rate) for method, rate in zip(listed, rates)}
-    test = [seed.evaluate("test", {name: seed.model(*each) for name, each in chosen.items()}) for seed in seeds]
+    seeds = [Seed(folder, size, int(seed)) for seed in arguments.seeds.split(",")]
+    candidates = [(method, rate) for method in listed for rate in method.learning_rates]
+    with Pool(arguments.workers, folder) as pool:
+        pool.run("bases and pairs", [seed.prepare for seed in seeds])
+        pool.run("training", [partial(seed.train, *each) for each in candidates for seed in seeds])
+        dev = evaluate(pool, "dev", seeds, candidates)
+        chosen = [(method, best_learning_rate(method, dev)) for method in listed]
+        test = evaluate(pool, "test", seeds, chosen)
+        seconds = pool.run("timing", [partial(seeds[0].time, *each) for each in chosen], alone=True)
 
-    rows = [make_row("base", test, ["base"] * len(seeds), size.lengths)]
+    rows = [make_row("base", test, "base", size.lengths)]
     tokens = {key: fmean(seed.tokens_of_a_pair()[key] for seed in seeds) for key in seeds[0].tokens_of_a_pair()}
-    for name, (method, rate) in chosen.items():
+    for (method, rate), median_seconds in zip(chosen, seconds):
         separate, packed = tokens_per_pair(method, tokens)
         rows.append(
-            make_row(method.name, test, [name] * len(seeds), size.lengths)
+            make_row(method.name, test, method.folder(rate), size.lengths)
             | {
                 "learning_rate": rate,
                 "tokens": separate,
                 "packed_tokens": packed,
-                "seconds": fmean(seed.seconds_per_step(method, rate) for seed in seeds),
+                "seconds": median_seconds,
             }
         )
     return {
@@ -84,6 +83,18 @@ def compare(arguments: argparse.Namespace, objectives: list[str]) -> dict:
         "long_tokens": size.long_tokens,
         "rows": rows,
     }
+
+
+def evaluate(pool: Pool, part: str, seeds: list[Seed], trained: list[tuple[Method, float]]) -> list[dict]:
+    """results.json of each seed's base and trained models."""
+    pool.run(f"{part} contexts", [partial(seed.make_contexts, part) for seed in seeds])
+    models = [
+        {"base": seed.base} | {method.folder(rate): seed.model(method, rate) for method, rate in trained}
+        for seed in seeds
+    ]
+    tasks = [partial(seed.ask, part, *each) for seed, named in zip(seeds, models) for each in named.items()]
+    pool.run(f"{part} answers", tasks)
+    return pool.run(f"{part} scores", [partial(seed.evaluate, part, named) for seed, named in zip(seeds, models)])
 
 
 def make_shipped_base(folder: Path, scratch: Path) -> None:

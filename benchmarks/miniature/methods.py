@@ -24,9 +24,9 @@ class Method:
 
 # Of each objective: its name, its arguments (beta and gamma as its authors' recipes have them) and learning rates.
 OBJECTIVES = {
-    "SimPO": ({"pref_loss": "simpo", "pref_beta": 2.0, "simpo_gamma": 0.5}, (1.5e-4, 3e-4)),
-    "ORPO": ({"pref_loss": "orpo", "pref_beta": 0.1}, (5e-4, 1.5e-3)),
-    "DPO": ({"pref_loss": "sigmoid", "pref_beta": 0.1}, (1.5e-4, 4e-4)),
+    "SimPO": ({"pref_loss": "simpo", "pref_beta": 2.0, "simpo_gamma": 0.5}, (1e-4, 2e-4, 4e-4)),
+    "ORPO": ({"pref_loss": "orpo", "pref_beta": 0.1}, (4e-4, 8e-4, 1.6e-3)),
+    "DPO": ({"pref_loss": "sigmoid", "pref_beta": 0.1}, (1e-4, 2e-4, 4e-4)),
 }
 VARIANTS = {
     "stop-gradient": {"solopo_stop_grad": True},
@@ -41,7 +41,7 @@ def methods(objectives: list[str], variants: bool) -> list[Method]:
     Args:
         variants: SoLoPO with a stop-gradient and with other alphas as well.
     """
-    listed = [Method("SFT-long", {"stage": "sft", "dataset": "pairs_sft"}, (5e-4, 1.5e-3))]
+    listed = [Method("SFT-long", {"stage": "sft", "dataset": "pairs_sft"}, (4e-4, 8e-4, 1.6e-3))]
     for name in objectives:
         arguments, rates = OBJECTIVES[name]
         arguments = {"stage": "solopo", "dataset": "pairs", **arguments}

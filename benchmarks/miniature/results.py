@@ -22,18 +22,18 @@ def best_learning_rate(method: Method, dev: Sequence[dict]) -> float:
     return max(method.learning_rates, key=accuracy)
 
 
-def make_row(name: str, test: Sequence[dict], model_names: Sequence[str], lengths: Sequence[int]) -> dict:
+def make_row(name: str, test: Sequence[dict], model_name: str, lengths: Sequence[int]) -> dict:
     """Accuracy of a method at each length: mean, range over seeds, and a 95% interval of the mean.
 
     The interval is that of the questions (bootstrap, by seed); how much seeds differ is what the range shows.
 
     Args:
         test: results.json of the test questions, one a seed.
-        model_names: the method's name in each of them.
+        model_name: the method's name in each of them.
     """
     row = {"name": name, "lengths": {}}
     for length in lengths:
-        groups = [result["models"][model]["by_length"][str(length)] for result, model in zip(test, model_names)]
+        groups = [result["models"][model_name]["by_length"][str(length)] for result in test]
         scores = [group["score"] for group in groups]
         half = sum(((group["high"] - group["low"]) / 2) ** 2 for group in groups) ** 0.5 / len(groups)
         row["lengths"][length] = {

@@ -2,14 +2,21 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
+from statistics import median
 
+import torch
 from llamafactory.train.tuner import run_exp
+from transformers import TrainerCallback
 
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.build import run_build
 from solopo_llamafactory.construct.files import read_json, write_json
+from solopo_llamafactory.construct.rendering import Renderer
+from solopo_llamafactory.evaluate.answers import ask_models
 from solopo_llamafactory.evaluate.arguments import EvalArguments
+from solopo_llamafactory.evaluate.grid import make_grid, read_grid, ready_grid
 from solopo_llamafactory.evaluate.run import run_eval
 
 from .base import make_base
@@ -21,7 +28,10 @@ SHIPPED_BASE = Path("data/two_hop/base")
 MAX_NEW_TOKENS = 14
 TOKENS_OF_A_FACT = 4
 SPARE_FACTS = 32  # those that name the answer are no distractors
-BATCH_SIZE = 64  # prompts at a time in sampling and evaluation
+BATCH_SIZE = 64  # questions that are sampled at a time
+EVAL_BATCH_SIZE = 32
+TIMED_STEPS = 25  # of which the first ones warm up
+WARM_UP_STEPS = 5
 
 
 class Seed:
@@ -102,12 +112,41 @@ class Seed:
             **method.arguments,
         }
 
+    def time(self, method: Method, learning_rate: float) -> float:
+        """Median seconds of a training step, in a short run that should have the machine for itself."""
+        output = self.folder / "timing" / method.folder(learning_rate)
+        arguments = self._arguments(method, learning_rate) | {"max_steps": TIMED_STEPS}
+        path = output / "seconds.json"
+        if not self._is_finished(output, arguments):
+            clock = StepClock()
+            run_exp(arguments | {"output_dir": str(output), "overwrite_output_dir": True}, callbacks=[clock])
+            write_json(path, clock.seconds)
+            self._finish(output, arguments)
+        return median(json.loads(path.read_text())[WARM_UP_STEPS:])
+
+    def make_contexts(self, part: str) -> None:
+        """The contexts of the development or the test questions."""
+        args = self._evaluation(part, {"base": self.base})
+        if ready_grid(args) is None:
+            make_grid(args, Renderer(args.tokenizer, args.template))
+
+    def ask(self, part: str, name: str, model: Path) -> None:
+        """One model's answers, for `evaluate` to find."""
+        args = self._evaluation(part, {name: model})
+        for reason in ask_models(args, read_grid(args)).values():
+            raise RuntimeError(f"{name} is not finished: {reason}")
+
     def evaluate(self, part: str, models: dict[str, Path]) -> dict:
-        """`solopo eval` of the base and these models; returns results.json."""
+        """`solopo eval` of these models; returns results.json."""
+        args = self._evaluation(part, models)
+        run_eval(args)
+        return read_json(args.folder / "results.json", "eval")
+
+    def _evaluation(self, part: str, models: dict[str, Path]) -> EvalArguments:
         is_test = part == "test"
         lengths = list(self.size.lengths) if is_test else [SHORT_TOKENS, self.size.long_tokens]
         questions = self.size.test_questions if is_test else self.size.dev_questions
-        args = EvalArguments(
+        return EvalArguments(
             source="two_hop",
             input=self._questions(part, questions, lengths[-1]),
             tokenizer=str(self.base),
@@ -115,25 +154,16 @@ class Seed:
             lengths=lengths,
             depths=[0, 0.25, 0.5, 0.75, 1] if is_test else [0, 0.5, 1],
             num_questions=questions,
-            models=[
-                {"name": name, "model_name_or_path": str(path)} for name, path in {"base": self.base, **models}.items()
-            ],
+            models=[{"name": name, "model_name_or_path": str(path)} for name, path in models.items()],
             max_new_tokens=MAX_NEW_TOKENS,
-            batch_size=BATCH_SIZE,
+            batch_size=EVAL_BATCH_SIZE,
             seed=self.seed,
             output=str(self.folder / part),
         )
-        run_eval(args)
-        return read_json(args.folder / "results.json", "eval")
 
     def model(self, method: Method, learning_rate: float) -> Path:
         """The folder of a trained model."""
         return self.folder / "models" / method.folder(learning_rate)
-
-    def seconds_per_step(self, method: Method, learning_rate: float) -> float:
-        """Of a finished training run, loading not counted."""
-        results = json.loads((self.model(method, learning_rate) / "all_results.json").read_text())
-        return results["train_runtime"] / self.size.steps
 
     def tokens_of_a_pair(self) -> dict[str, float]:
         """Mean tokens of the short and the long prompt and of the two answers."""
@@ -162,3 +192,19 @@ class Seed:
 
     def _finish(self, folder: Path, arguments: dict) -> None:
         (folder / "finished").write_text(json.dumps(arguments))
+
+
+class StepClock(TrainerCallback):
+    """Seconds from one optimizer step's end to the next one's."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._last: float | None = None
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        if self._last is not None:
+            self.seconds.append(now - self._last)
+        self._last = now

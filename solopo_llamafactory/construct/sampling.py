@@ -114,9 +114,10 @@ def sample(
     """
     by_id = {row["id"]: row for row in rows}
     counts = Counts(len(by_id))
+    settings = Settings(args)
     with _opened(path) as file:
         unasked = dict(by_id)
-        for id, samples in _read_finished(args, file, by_id):
+        for id, samples in _read_finished(settings, file, by_id):
             unasked.pop(id, None)
             counts.usable += is_enough(by_id[id], samples)
         counts.finished = len(by_id) - len(unasked)
@@ -128,21 +129,25 @@ def sample(
             with tqdm(total=sum(map(size, rows)), initial=done, **bar) as progress:
                 asked = _asked(sampler, _batches(args, rows, unasked))
                 answers = ((row, result) for row, result in asked if row["id"] in unasked)
-                _append_answers(args, answers, is_enough, wanted, file, counts, progress, size)
+                _append_answers(settings, answers, is_enough, wanted, file, counts, progress, size)
     return counts
 
 
-def settings(args: SamplingArguments, row: dict) -> str:
-    """Digest of all that shapes the samples of a row."""
-    shaping = {key: getattr(args, key) for key in SHAPING}
-    if args.infer_backend == "huggingface":  # each group has its own seed
-        shaping["samples_per_call"] = args.samples_per_call
-        if args.batch_size > 1 and args.temperature > 0:
-            shaping["batch_size"] = args.batch_size
-    if args.infer_backend != "openai":
-        shaping["files"] = files_of_model(args)
-    text = json.dumps([shaping, row["prompt"]], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+class Settings:
+    """Digest of all that shapes the samples of a row; a model's files are looked at once."""
+
+    def __init__(self, args: SamplingArguments) -> None:
+        self._shaping = {key: getattr(args, key) for key in SHAPING}
+        if args.infer_backend == "huggingface":  # each group has its own seed
+            self._shaping["samples_per_call"] = args.samples_per_call
+            if args.batch_size > 1 and args.temperature > 0:
+                self._shaping["batch_size"] = args.batch_size
+        if args.infer_backend != "openai":
+            self._shaping["files"] = files_of_model(args)
+
+    def __call__(self, row: dict) -> str:
+        text = json.dumps([self._shaping, row["prompt"]], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def files_of_model(args: SamplingArguments) -> list[list]:
@@ -202,7 +207,7 @@ def finished(args: SamplingArguments, path: Path, rows: dict[str, dict]) -> set[
     if not path.is_file():
         return set()
     with _opened(path) as file:
-        return {id for id, _ in _read_finished(args, file, rows)}
+        return {id for id, _ in _read_finished(Settings(args), file, rows)}
 
 
 def read_samples(args: SamplingArguments, path: Path, rows: dict[str, dict]) -> Iterator[tuple[str, list[Sample]]]:
@@ -213,16 +218,15 @@ def read_samples(args: SamplingArguments, path: Path, rows: dict[str, dict]) -> 
     """
     if not path.is_file():
         raise missing(path, "sample")
+    settings = Settings(args)
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 raise ConstructError(f"'{path}' line {number} is torn: run `solopo sample` with the same YAML again.")
-            yield from _parse(args, path, line, number, rows)
+            yield from _parse(settings, path, line, number, rows)
 
 
-def _read_finished(
-    args: SamplingArguments, file: BinaryIO, rows: dict[str, dict]
-) -> Iterator[tuple[str, list[Sample]]]:
+def _read_finished(settings: Settings, file: BinaryIO, rows: dict[str, dict]) -> Iterator[tuple[str, list[Sample]]]:
     """Yields the finished questions among `rows`; a last line that a killed run left torn is cut off."""
     path = file.name
     size, end = os.fstat(file.fileno()).st_size, 0
@@ -233,7 +237,7 @@ def _read_finished(
             print(f"'{path}': the last line was torn and is cut off; its question is sampled again.", file=sys.stderr)
             file.truncate(end - len(line))
             return
-        yield from _parse(args, path, line, number, rows)
+        yield from _parse(settings, path, line, number, rows)
 
 
 def _is_whole(line: bytes) -> bool:
@@ -244,7 +248,7 @@ def _is_whole(line: bytes) -> bool:
 
 
 def _parse(
-    args: SamplingArguments, path: str | Path, line: bytes, number: int, rows: dict[str, dict]
+    settings: Settings, path: str | Path, line: bytes, number: int, rows: dict[str, dict]
 ) -> Iterator[tuple[str, list[Sample]]]:
     """The line's question with its samples; nothing for one that is not among `rows`."""
     try:
@@ -256,7 +260,7 @@ def _parse(
         ) from None
     if id not in rows:
         return
-    if made_with != settings(args, rows[id]):
+    if made_with != settings(rows[id]):
         raise ConstructError(
             f"'{path}' line {number} was made with other settings (of the model, of sampling or of its "
             "context): delete the file to sample anew, or write another output."
@@ -285,7 +289,7 @@ def _batches(args: SamplingArguments, rows: Sequence[dict], missing: dict[str, d
 
 
 def _append_answers(
-    args: SamplingArguments,
+    settings: Settings,
     answers: Iterable[tuple[dict, list[Sample] | Exception]],
     is_enough: Callable[[dict, list[Sample]], bool],
     wanted: int | None,
@@ -312,7 +316,7 @@ def _append_answers(
         elif isinstance(result, Exception):
             raise result
         else:
-            _append(file, {"id": row["id"], "settings": settings(args, row), "samples": result})
+            _append(file, {"id": row["id"], "settings": settings(row), "samples": result})
             in_a_row = 0
             counts.sampled += 1
             counts.finished += 1

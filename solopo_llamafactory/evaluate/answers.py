@@ -1,4 +1,4 @@
-"""Asking the models, one after another: answers/NAME.jsonl and models.json."""
+"""Asking the models, one after another: answers/NAME.jsonl, and in answers/NAME.json what the model was asked with."""
 
 import dataclasses
 import sys
@@ -51,7 +51,8 @@ def fitting(args: EvalArguments, rows: Sequence[dict], window: int | None) -> li
 def _ask(args: EvalArguments, model: EvalModel, rows: Sequence[dict], answered: set[str]) -> int:
     """Asks one model, and returns how many questions got no answer."""
     asked_with = dataclasses.asdict(model) | {"max_new_tokens": args.max_new_tokens, "batch_size": args.batch_size}
-    record = _read_records(args).get(model.name)
+    path = args.record_path(model.name)
+    record = read_json(path, "eval") if path.is_file() else None
     known = None if record is None else record["window"]
     has_all = record is not None and record["arguments"] == asked_with
     has_all = has_all and all(row["id"] in answered for row in fitting(args, rows, known))
@@ -59,7 +60,7 @@ def _ask(args: EvalArguments, model: EvalModel, rows: Sequence[dict], answered: 
     if has_all and (model.infer_backend != "openai" or len(answered) == len(rows)):
         return 0
     record = {"window": model.window or known, "arguments": asked_with}
-    _write_record(args, model.name, record)
+    write_json(path, record)
     sampling = args.sampling(model)
     sampler = make_sampler(sampling)
     try:
@@ -69,7 +70,7 @@ def _ask(args: EvalArguments, model: EvalModel, rows: Sequence[dict], answered: 
             if has_all:
                 return 0
             raise
-        _write_record(args, model.name, record)
+        write_json(path, record)
         bounded = BoundedSampler(sampler, args.max_new_tokens, record["window"])
         try:
             counts = sample(
@@ -84,7 +85,7 @@ def _ask(args: EvalArguments, model: EvalModel, rows: Sequence[dict], answered: 
             )
         finally:
             record["window"] = bounded.window
-            _write_record(args, model.name, record)
+            write_json(path, record)
     finally:
         sampler.close()
     return counts.failed
@@ -114,11 +115,3 @@ class BoundedSampler:
     def together(self, rows: Sequence[dict]) -> list[list[Sample] | SampleError]:
         """As the model in this process does, whose window is known."""
         return self._sampler.together(rows)
-
-
-def _read_records(args: EvalArguments) -> dict[str, dict]:
-    return read_json(args.models_path, "eval") if args.models_path.is_file() else {}
-
-
-def _write_record(args: EvalArguments, name: str, record: dict) -> None:
-    write_json(args.models_path, _read_records(args) | {name: record})

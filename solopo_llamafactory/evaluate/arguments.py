@@ -213,13 +213,13 @@ class EvalArguments(RequestArguments, SourceArguments):
     def grid_path(self) -> Path:
         return self.folder / "grid.json"
 
-    @property
-    def models_path(self) -> Path:
-        return self.folder / "models.json"
-
     def answers_path(self, name: str) -> Path:
         """The file of one model's answers."""
         return self.folder / "answers" / f"{name}.jsonl"
+
+    def record_path(self, name: str) -> Path:
+        """The file that has one model's window and the arguments that it was asked with."""
+        return self.folder / "answers" / f"{name}.json"
 
 
 def _is_local(path: str) -> bool:

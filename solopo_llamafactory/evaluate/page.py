@@ -24,12 +24,11 @@ def write_page(args: "EvalArguments", results: dict) -> None:
     from .plots import draw_curves, draw_differences, draw_scores, save_pictures  # matplotlib takes seconds
 
     grid = read_json(args.grid_path, "eval")
-    known = read_json(args.models_path, "eval")
     models = results["models"]
     page = load_template(Path(__file__).with_name("report.html.jinja")).render(
         results=results,
         grid=grid,
-        asked_with={name: known[name]["arguments"] for name in models if name in known},
+        asked_with={name: read_json(args.record_path(name), "eval")["arguments"] for name in models},
         task=TASKS_IN_WORDS[results["task"]],
         notes=list(notes(results, grid)),
         verdict=verdict,

@@ -75,9 +75,8 @@ def score(args: "EvalArguments") -> dict:
         ConstructError: naming a file that is missing or broken.
     """
     grid = read_grid(args)
-    known = read_json(args.models_path, "eval")
     names = [model["name"] for model in args.models]
-    scores = {name: judge(args, name, grid, known.get(name, {}).get("window")) for name in names}
+    scores = {name: judge(args, name, grid, read_json(args.record_path(name), "eval")["window"]) for name in names}
     common = ~np.any([each.beyond for each in scores.values()], axis=0)
     base = scores[names[0]]
     models = {}

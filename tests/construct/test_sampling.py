@@ -16,7 +16,7 @@ from solopo_llamafactory.construct import sampling
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.contexts import read_contexts
 from solopo_llamafactory.construct.errors import ConstructError, Skip
-from solopo_llamafactory.construct.sampling import Counts, Sample, SampleError, seed_of, settings
+from solopo_llamafactory.construct.sampling import Counts, Sample, SampleError, Settings, seed_of
 
 from .helpers import CORPUS, write_lines
 
@@ -82,7 +82,7 @@ def test_rows_come_in_file_order_until_enough_are_usable(tmp_path, capsys):
     assert (counts.questions, counts.finished, counts.usable, counts.sampled, counts.failed) == (8, 4, 2, 4, 0)
     assert finished(args)[1] == {
         "id": "q1",
-        "settings": settings(args, rows[1]),
+        "settings": Settings(args)(rows[1]),
         "samples": [
             {"text": "Esk", "finish": "stop", "logp": -0.5},
             {"text": "Orm", "finish": "stop", "logp": -0.7},

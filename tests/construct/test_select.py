@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.errors import ConstructError
-from solopo_llamafactory.construct.sampling import Sample, settings
+from solopo_llamafactory.construct.sampling import Sample, Settings
 from solopo_llamafactory.construct.select import choose_held_out, judge, makes_a_pair, pick, select
 
 from .helpers import CORPUS, WordRenderer, write_lines
@@ -50,7 +50,8 @@ def write(args: BuildArguments, contexts: list[dict], samples: list[dict]) -> No
     write_lines(args.contexts_path, *contexts)
     (args.folder / "synthesis.json").write_text(json.dumps({"arguments": {"seed": 42}}))
     rows = {row["id"]: row for row in contexts}
-    made_with = {id: settings(args, {**row, "prompt": row["short_prompt"]}) for id, row in rows.items()}
+    settings = Settings(args)
+    made_with = {id: settings({**row, "prompt": row["short_prompt"]}) for id, row in rows.items()}
     write_lines(args.samples_path, *({**row, "settings": made_with.get(row["id"], "x")} for row in samples))
 
 

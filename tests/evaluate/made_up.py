@@ -35,12 +35,11 @@ class Arguments:
     def grid_path(self) -> Path:
         return self.folder / "grid.json"
 
-    @property
-    def models_path(self) -> Path:
-        return self.folder / "models.json"
-
     def answers_path(self, name: str) -> Path:
         return self.folder / "answers" / f"{name}.jsonl"
+
+    def record_path(self, name: str) -> Path:
+        return self.folder / "answers" / f"{name}.json"
 
 
 def make_run(
@@ -89,8 +88,9 @@ def make_run(
             "short": short or {},
         },
     )
-    known = {name: {"window": (windows or {}).get(name), "arguments": {"batch_size": 4}} for name in outcomes}
-    write_json(folder / "models.json", known)
+    for name in outcomes:
+        record = {"window": (windows or {}).get(name), "arguments": {"batch_size": 4}}
+        write_json(args.record_path(name), record)
     return args
 
 

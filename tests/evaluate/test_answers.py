@@ -58,7 +58,8 @@ def answered(args, name: str) -> list[str]:
 
 
 def windows(args) -> dict[str, int | None]:
-    return {name: record["window"] for name, record in json.loads(args.models_path.read_text()).items()}
+    paths = {model.name: args.record_path(model.name) for model in args.model_list}
+    return {name: json.loads(path.read_text())["window"] for name, path in paths.items() if path.is_file()}
 
 
 def asked_models(server) -> set[str]:

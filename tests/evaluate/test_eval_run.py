@@ -64,8 +64,8 @@ def test_base_adapter_and_yarn_in_one_run(tmp_path, model, adapter):
     make_grid(args, Renderer(model, "qwen"))
     rows = read_grid(args)
     assert ask_models(args, rows) == {}
-    records = json.loads(args.models_path.read_text())
-    assert {name: record["window"] for name, record in records.items()} == {"base": 2048, "lora": 2048, "yarn": 4096}
+    windows = {model["name"]: json.loads(args.record_path(model["name"]).read_text())["window"] for model in models}
+    assert windows == {"base": 2048, "lora": 2048, "yarn": 4096}
     answers = {}
     for values in models:
         lines = map(json.loads, args.answers_path(values["name"]).read_text().splitlines())

@@ -161,7 +161,7 @@ def test_the_table_has_a_row_a_model(tmp_path):
     assert "- 5 contexts of 4,000 tokens stay well below" in table
 
 
-@pytest.mark.parametrize("name", ["contexts.jsonl", "models.json", "grid.json"])
+@pytest.mark.parametrize("name", ["contexts.jsonl", "answers/base.json", "grid.json"])
 def test_a_missing_file_is_named(tmp_path, name):
     args = make_run(tmp_path / "run", {"base": ["++++"] * 2})
     (tmp_path / "run" / name).unlink()
