@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import random
 import signal
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,7 +15,7 @@ from .corpus import read_corpus
 from .errors import ConstructError, Skip
 from .files import atomic_writer, input_stamps, read_json, read_rows, write_json, write_line
 from .rendering import Renderer
-from .sources import SOURCES, Question
+from .sources import SOURCES, Question, read_questions
 from .synthesize import Context, Synthesizer
 
 
@@ -35,11 +34,7 @@ def synthesize(args: BuildArguments, renderer: Renderer) -> dict:
     """
     from tqdm import tqdm
 
-    source = SOURCES[args.source]()
-    questions = list(source.read(args.input))
-    if not questions:
-        raise ConstructError(f"input '{args.input}' holds no records: give a file with one JSON object a line.")
-    print(f"Read {len(questions)} questions from {args.input}.", file=sys.stderr)
+    questions = read_questions(args.source, args.input)
     corpus = [] if args.corpus is None else read_corpus(args.corpus)
     synthesizer = Synthesizer(
         questions, renderer, args.seed, corpus, args.verify, allow_answer=args.allow_answer_in_distractors
@@ -60,7 +55,7 @@ def synthesize(args: BuildArguments, renderer: Renderer) -> dict:
                 skipped[made] += 1
                 continue
             short, long = made
-            write_line(file, make_row(args, question, source, short, long, budget))
+            write_line(file, make_row(args, question, short, long, budget))
             shortfalls.update({"short": int(short.shortfall), "long": int(long.shortfall)})
             progress.update()
             written += 1
@@ -103,7 +98,7 @@ def shaping_arguments(args: BuildArguments) -> dict:
     return shaping | input_stamps(paths)
 
 
-def make_row(args: BuildArguments, question: Question, source, short: Context, long: Context, budget: int) -> dict:
+def make_row(args: BuildArguments, question: Question, short: Context, long: Context, budget: int) -> dict:
     """A line of `contexts.jsonl`."""
     return {
         "id": question.id,
@@ -114,8 +109,8 @@ def make_row(args: BuildArguments, question: Question, source, short: Context, l
         "long_prompt": long.prompt,
         "evidence": [{"title": document.title, "text": document.text} for document in question.evidence],
         "meta": {
-            "source": source.name,
-            "licence": source.licence,
+            "source": args.source,
+            "licence": SOURCES[args.source].licence,
             "template": args.template,
             "seed": args.seed,
             "budgets": {"short": args.short_tokens, "long": budget},

@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from ..construct.errors import ConstructError, Skip
 from ..construct.files import atomic_writer, input_stamps, read_json, read_rows, write_json, write_line
 from ..construct.prompts import body, make_prompt
 from ..construct.rendering import Renderer
-from ..construct.sources import SOURCES, Question
+from ..construct.sources import SOURCES, Question, read_questions
 from ..construct.sources.records import read_file
 from ..construct.synthesize import Placement, Synthesizer
 from ..construct.text import normalize
@@ -93,11 +92,7 @@ def make_grid(args: EvalArguments, renderer: Renderer) -> dict:
     """
     from tqdm import tqdm
 
-    source = SOURCES[args.source]()
-    questions = list(source.read(args.input))
-    if not questions:
-        raise ConstructError(f"input '{args.input}' holds no questions: give a file with one JSON object a line.")
-    print(f"Read {len(questions)} questions from {args.input}.", file=sys.stderr)
+    questions = read_questions(args.source, args.input)
     corpus = [] if args.corpus is None else read_corpus(args.corpus)
     synthesizer = Synthesizer(questions, renderer, args.seed, corpus, allow_answer=args.allow_answer_in_distractors)
     training = None if args.exclude is None else TrainingPairs(args.exclude)
@@ -133,7 +128,7 @@ def make_grid(args: EvalArguments, renderer: Renderer) -> dict:
                 f"most; give a larger `corpus`, or drop lengths from {length} on."
             )
     with atomic_writer(args.contexts_path) as file:
-        for row in _rows(args, synthesizer, source, taken):
+        for row in _rows(args, synthesizer, taken):
             write_line(file, row)
     summary = {
         "arguments": shaping_arguments(args),
@@ -157,7 +152,7 @@ def _nothing_left(args: EvalArguments, skipped: Counter[str], too_long: Sequence
 
 
 def _rows(
-    args: EvalArguments, synthesizer: Synthesizer, source, taken: Sequence[tuple[Question, list[Column]]]
+    args: EvalArguments, synthesizer: Synthesizer, taken: Sequence[tuple[Question, list[Column]]]
 ) -> Iterator[dict]:
     """The lines of `contexts.jsonl`. One context is held at a time: a grid may be larger than the memory."""
     for i, length in enumerate(args.lengths):
@@ -178,8 +173,8 @@ def _rows(
                     "documents": len(documents),
                     "positions": list(positions),
                     "evidence": [document.title for document in question.evidence],
-                    "source": source.name,
-                    "licence": source.licence,
+                    "source": args.source,
+                    "licence": SOURCES[args.source].licence,
                 }
 
 

@@ -248,7 +248,7 @@ def make_table(results: dict, grid: dict) -> str:
             BEYOND if length in beyond[name] else interval(groups["by_length"][str(length)], sign)
             for length in lengths
         ]
-        return [name.replace("|", r"\|"), *cells, interval(groups["all"], sign)]
+        return [name, *cells, interval(groups["all"], sign)]
 
     tables = [[header, *(row(name, model, "") for name, model in models.items())]]
     baseline = results["baseline"]

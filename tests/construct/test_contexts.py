@@ -85,7 +85,7 @@ def test_nothing_is_left_behind_when_no_context_can_be_made(args, tmp_path):
         synthesize(args(short_tokens=20), WordRenderer())
     assert not args().contexts_path.exists() and existing(args()) is None
     (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(ConstructError, match="holds no records"):
+    with pytest.raises(ConstructError, match="holds no questions"):
         synthesize(args(input=str(tmp_path / "empty.jsonl")), WordRenderer())
 
 

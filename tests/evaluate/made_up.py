@@ -2,44 +2,15 @@
 
 import json
 import random
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from solopo_llamafactory.construct.files import write_json
+from solopo_llamafactory.evaluate.arguments import EvalArguments
+
+from .eval_helpers import eval_arguments
 
 
 RIGHT, WRONG = "By the first document ... The answer is Esk.", "I do not know."
-
-
-@dataclass
-class Arguments:
-    """What scores and page need of EvalArguments."""
-
-    output: str
-    models: list[dict]
-    task: str = "multi_doc"
-    max_new_tokens: int = 64
-    seed: int = 42
-    lengths: list[int] = field(default_factory=lambda: [1000, 4000])
-    depths: list[float] = field(default_factory=lambda: [0.0, 1.0])
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.output)
-
-    @property
-    def contexts_path(self) -> Path:
-        return self.folder / "contexts.jsonl"
-
-    @property
-    def grid_path(self) -> Path:
-        return self.folder / "grid.json"
-
-    def answers_path(self, name: str) -> Path:
-        return self.folder / "answers" / f"{name}.jsonl"
-
-    def record_path(self, name: str) -> Path:
-        return self.folder / "answers" / f"{name}.json"
 
 
 def make_run(
@@ -52,7 +23,7 @@ def make_run(
     text: str = "",
     tokens: dict[str, int] | None = None,
     **arguments,
-) -> Arguments:
+) -> EvalArguments:
     """Write a run's files.
 
     Args:
@@ -60,7 +31,8 @@ def make_run(
         outcomes: by model, a string for each question with a sign for each cell (by length, then depth): `+` right, `-` wrong,
             `~` wrong and cut off, and any other sign for no answer.
     """
-    args = Arguments(str(folder), [{"name": name} for name in outcomes], **arguments)
+    values = {"output": str(folder), "models": [{"name": name} for name in outcomes], "max_new_tokens": 64}
+    args = eval_arguments(folder, **{**values, "lengths": [1000, 4000], "depths": [0.0, 1.0], **arguments})
     hops = hops or [2] * questions
     cells = [(length, depth) for length in args.lengths for depth in args.depths]
     (folder / "answers").mkdir(parents=True)

@@ -145,19 +145,19 @@ def test_same_seed_same_intervals():
 
 
 def test_the_table_has_a_row_a_model(tmp_path):
-    outcomes = {"base": ["++--"] * 2, "a|b": ["++~~"] * 2}
+    outcomes = {"base": ["++--"] * 2, "a b": ["++~~"] * 2}
     score(make_run(tmp_path / "run", outcomes, short={"4000": 5}))
     table = (tmp_path / "run/table.md").read_text()
     rows = [line for line in table.splitlines() if line.startswith("|")]
     assert rows[0] == rows[4] == "| model | 1,000 | 4,000 | all |" and rows[1] == "|---|---|---|---|"
-    assert [row.split(" | ")[0] for row in rows] == ["| model", "|---|---|---|---|", "| base", r"| a\|b"] + [
+    assert [row.split(" | ")[0] for row in rows] == ["| model", "|---|---|---|---|", "| base", "| a b"] + [
         "| model",
         "|---|---|---|---|",
-        r"| a\|b",
+        "| a b",
     ]
     assert rows[2].endswith("| 50.0 [50.0, 50.0] |")
     assert "2 questions of MuSiQue (CC BY 4.0)" in table and "Paired difference to base" in table
-    assert "- a|b: 4 answers (50.0%) were cut off at max_new_tokens" in table
+    assert "- a b: 4 answers (50.0%) were cut off at max_new_tokens" in table
     assert "- 5 contexts of 4,000 tokens stay well below" in table
 
 
