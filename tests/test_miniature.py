@@ -64,13 +64,15 @@ def test_the_table_and_the_picture(tmp_path):
         make_row("SoLo-SimPO", [result(x=[99, 70])], "x", (76, 1024))
         | {"learning_rate": 4e-4, "tokens": 1228, "packed_tokens": 1128, "seconds": 1.5},
     ]
-    results = {"rows": rows, "lengths": [76, 1024], "long_tokens": 1024, "objectives": ["SimPO"]}
+    results = {"rows": rows, "lengths": [76, 1024], "long_tokens": 1024, "objectives": ["SimPO"], "seeds": "7"}
     write(results, tmp_path)
     table = (tmp_path / "table.md").read_text()
     assert (
         "| SoLo-SimPO | 0.0004 | 99.0 [97.0, 100.0] (99 to 99) | 70.0 [68.0, 72.0] (70 to 70) | 1,228 | 1,128 | 1.50 |"
         in table
     )
+    assert "|  | seed 7: 76 | seed 7: 1024 |" in table
+    assert "| SoLo-SimPO | 99.0 [97.0, 101.0] | 70.0 [68.0, 72.0] |" in table
     assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -42,6 +42,7 @@ def make_row(name: str, test: Sequence[dict], model_name: str, lengths: Sequence
             "max": max(scores),
             "low": max(0.0, fmean(scores) - half),
             "high": min(100.0, fmean(scores) + half),
+            "seeds": [{key: group[key] for key in ("score", "low", "high")} for group in groups],
         }
     return row
 
@@ -59,10 +60,10 @@ def tokens_per_pair(method: Method, tokens: dict[str, float]) -> tuple[float, fl
 
 
 def markdown(results: dict) -> str:
-    """The table."""
+    """The table of means, and one of every seed at the short prompt's and the training length."""
     lengths = results["lengths"]
     header = ["", "learning rate", *(f"{length}" for length in lengths), "tokens a pair", "packed", "s a step"]
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    table = [header]
     for row in results["rows"]:
         cells = [row["name"], f"{row['learning_rate']:g}" if "learning_rate" in row else ""]
         for length in lengths:
@@ -72,9 +73,20 @@ def markdown(results: dict) -> str:
             )
         cells += [f"{row['tokens']:,.0f}", f"{row['packed_tokens']:,.0f}"] if "tokens" in row else ["", ""]
         cells.append(f"{row['seconds']:.2f}" if "seconds" in row else "")
-        lines.append("| " + " | ".join(cells) + " |")
+        table.append(cells)
+    shown = (lengths[0], results["long_tokens"])
+    seeds = results["seeds"].split(",")
+    by_seed = [["", *(f"seed {seed}: {length}" for seed in seeds for length in shown)]]
+    for row in results["rows"]:
+        groups = [row["lengths"][length]["seeds"][i] for i in range(len(seeds)) for length in shown]
+        by_seed.append([row["name"], *(f"{one['score']:.1f} [{one['low']:.1f}, {one['high']:.1f}]" for one in groups)])
     legend = "Right answers in %: mean over seeds [95% interval over questions] (range over seeds)."
-    return "\n".join([legend, "", *lines]) + "\n"
+    return f"{legend}\n\n{_rows(table)}\n\nBy seed:\n\n{_rows(by_seed)}\n"
+
+
+def _rows(table: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(cells) + " |" for cells in table]
+    return "\n".join([lines[0], "|" + "---|" * len(table[0]), *lines[1:]])
 
 
 def draw(results: dict, path: Path) -> None:
