@@ -17,6 +17,9 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from pathlib import Path
 
+import torch
+from transformers import AutoModelForCausalLM
+
 from solopo_llamafactory.tiny import make_tiny_model
 
 
@@ -68,6 +71,9 @@ def main() -> int:
             }
             if not sides:
                 make_tiny_model(environment["TINY_LLAMA3"], "llama")
+                # The tests' own tiny Llama is in half precision, which some of them ask for.
+                model = AutoModelForCausalLM.from_pretrained(environment["TINY_LLAMA3"], dtype=torch.float16)
+                model.save_pretrained(environment["TINY_LLAMA3"])
             hooked = subprocess.run(
                 [sys.executable, "-c", PROBE], env=environment, capture_output=True, text=True, check=True
             )

@@ -43,19 +43,18 @@ assert not [name for name in sys.modules if name.startswith("llamafactory")]
     assert result.returncode == 0, result.stderr
 
 
-def test_the_hook_uses_the_standard_library_only_and_is_quick():
+def test_the_hook_loads_two_modules_and_no_other():
+    """What they cost is measured by `benchmarks/import_cost.py`."""
     code = """
-import sys, time, importlib.util, warnings, os
+import sys
 before = set(sys.modules)
-start = time.perf_counter()
 import solopo_llamafactory.autoload as autoload
 autoload.install()
-print(time.perf_counter() - start)
-new = {name.split(".")[0] for name in set(sys.modules) - before}
-assert new == {"solopo_llamafactory"}, new
+new = set(sys.modules) - before
+assert new == {"solopo_llamafactory", "solopo_llamafactory.autoload"}, new
 """
-    best = min(float(run_python(code).stdout) for _ in range(5))
-    assert best < 0.005  # seconds; under 1 ms on an idle machine, with room for a busy one
+    result = run_python(code)
+    assert result.returncode == 0, result.stderr
 
 
 def test_switched_off_by_environment():

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -155,13 +156,16 @@ def test_two_nodes_of_one_process_each(arguments, tmp_path):
     common = {"pref_loss": "sigmoid", "disable_shuffling": True, "max_steps": 3}
     with_two = {"per_device_train_batch_size": 1, **common}
     nodes, outputs = [], [tmp_path / "node-0", tmp_path / "node-1"]
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
     for rank, output in enumerate(outputs):
         environment = {
             "NNODES": "2",
             "NODE_RANK": str(rank),
             "NPROC_PER_NODE": "1",
             "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": "29517",
+            "MASTER_PORT": str(port),
             "HF_HOME": str(tmp_path / f"cache-{rank}"),  # its own disk
         }
         args = arguments(output_dir=str(output), **with_two)
