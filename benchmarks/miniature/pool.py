@@ -16,17 +16,16 @@ T = TypeVar("T")
 
 
 class Pool:
-    """Runs tasks in `workers` processes, or one after another in this one where there is a single worker.
+    """Runs tasks in `workers` processes, or one after another in this one where there is a single worker and one GPU at most.
 
     What the processes print goes to `folder`/worker-PID.log.
     """
 
     def __init__(self, workers: int, folder: Path) -> None:
-        self.workers = workers
-        gpus = torch.cuda.device_count()
-        self._environments = [{"CUDA_VISIBLE_DEVICES": str(gpu)} for gpu in range(gpus)] or [{}]
+        gpus = visible_gpus()
+        self._here = workers == 1 and len(gpus) <= 1  # the host's trainer takes all GPUs that it sees
         threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers))}
-        self._environments = [environment | threads for environment in self._environments]
+        self._environments = [threads | {"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] or [threads]
         share = -(-workers // len(self._environments))
         self._executors = [
             ProcessPoolExecutor(share, get_context("spawn"), partial(_log_to, folder)) for _ in self._environments
@@ -48,7 +47,7 @@ class Pool:
         """
         from tqdm import tqdm
 
-        if self.workers == 1:
+        if self._here:
             return [task() for task in tasks]
         futures = []
         with tqdm(desc=name, total=len(tasks), dynamic_ncols=True) as progress:
@@ -64,6 +63,13 @@ class Pool:
     def _submit(self, task: Callable[[], T], place: int) -> Future:
         with patch.dict(os.environ, self._environments[place]):  # a process that is started here inherits it
             return self._executors[place].submit(task)
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs of this process, as CUDA_VISIBLE_DEVICES names them."""
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
+    return named.split(",")[:count]
 
 
 def _log_to(folder: Path) -> None:
