@@ -1,7 +1,9 @@
 """The miniature: its choice of learning rates, its table, and all of it at the smallest size."""
 
 import argparse
+import os
 import sys
+from functools import partial
 
 import pytest
 
@@ -10,6 +12,7 @@ from conftest import ROOT
 
 sys.path.insert(0, str(ROOT))  # `benchmarks` is run from the repository, not installed
 
+from benchmarks.miniature import pool  # noqa: E402
 from benchmarks.miniature.methods import Method, methods  # noqa: E402
 from benchmarks.miniature.results import best_learning_rate, make_row, markdown, tokens_per_pair, write  # noqa: E402
 
@@ -74,6 +77,19 @@ def test_the_table_and_the_picture(tmp_path):
     assert "|  | seed 7: 76 | seed 7: 1024 |" in table
     assert "| SoLo-SimPO | 99.0 [97.0, 101.0] | 70.0 [68.0, 72.0] |" in table
     assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_work_is_spread_over_gpus_and_comes_back_in_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, "visible_gpus", lambda: ["4", "GPU-b"])
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    before = dict(os.environ)
+    with pool.Pool(2, tmp_path) as workers:
+        seen = [workers.run("", [partial(os.getenv, "CUDA_VISIBLE_DEVICES")] * 4, alone) for alone in (False, True)]
+        assert seen == [["4", "GPU-b", "4", "GPU-b"], ["4"] * 4]
+        assert workers.run("", [partial(pow, i, 2) for i in range(9)]) == [i * i for i in range(9)]
+        with pytest.raises(ZeroDivisionError):
+            workers.run("", [partial(divmod, 1, 0), partial(pow, 1, 1)])
+    assert dict(os.environ) == before
 
 
 @pytest.mark.slow
