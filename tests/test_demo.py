@@ -1,47 +1,42 @@
 """`make demo` shows what README says: the recipes of the demo, run one after another as they stand."""
 
-import json
+import sys
 
 import pytest
-import yaml
 
-from conftest import ROOT, run_host
+from conftest import ROOT
 
 
-pytestmark = pytest.mark.slow
+sys.path.insert(0, str(ROOT))  # `benchmarks` is run from the repository, not installed
+
+from benchmarks.demo_seeds import markdown, run_demo  # noqa: E402
+
+
 BASE = ROOT / "data" / "two_hop" / "base"
 
 
-def read(name: str) -> dict:
-    return yaml.safe_load((ROOT / "recipes" / name).read_text())
-
-
-@pytest.fixture
-def results(tmp_path, monkeypatch) -> dict:
-    """results.json of the evaluation before and after."""
-    from solopo_llamafactory.construct.arguments import BuildArguments
-    from solopo_llamafactory.construct.build import run_build
-    from solopo_llamafactory.evaluate.arguments import EvalArguments
-    from solopo_llamafactory.evaluate.run import run_eval
-
-    monkeypatch.chdir(ROOT)
-    info = str(tmp_path / "dataset_info.json")
-    pairs = str(tmp_path / "data" / "two_hop_pairs.jsonl")
-    run_build(BuildArguments(**read("data/two_hop.yaml") | {"output": pairs, "dataset_info": info}))
-    model = str(tmp_path / "model")
-    run_host(read("demo_cpu.yaml") | {"dataset_dir": str(tmp_path), "output_dir": model, "disable_tqdm": True})
-    grid = read("eval/two_hop.yaml")
-    grid["models"][1]["model_name_or_path"] = model
-    run_eval(EvalArguments(**grid | {"output": str(tmp_path / "eval")}))
-    return json.loads((tmp_path / "eval" / "results.json").read_text())
-
-
-def test_it_gets_better_on_long_contexts_and_stays_good_on_short_ones(results):
+@pytest.mark.slow
+def test_it_gets_better_on_long_contexts_and_stays_good_on_short_ones(tmp_path, monkeypatch):
     """At the training length at least 15 points, and at most 5 lost on short contexts."""
+    monkeypatch.chdir(ROOT)
+    results = run_demo(tmp_path)
     before, after = (results["models"][name]["by_length"] for name in ("base", "SoLo-SimPO"))
     assert after["1024"]["score"] >= before["1024"]["score"] + 15
     assert after["76"]["score"] >= before["76"]["score"] - 5
     assert results["models"]["SoLo-SimPO"]["difference"]["by_length"]["1024"]["low"] > 15
+
+
+def test_a_row_a_seed():
+    def group(long: float, short: float) -> dict:
+        values = {"1024": long, "76": short}
+        return {length: {"score": score, "low": score - 5, "high": score + 5} for length, score in values.items()}
+
+    models = {
+        "base": {"by_length": group(11.7, 98)},
+        "SoLo-SimPO": {"by_length": group(41.7, 97), "difference": {"by_length": group(30, -1)}},
+    }
+    row = markdown({"7": {"models": models}}).splitlines()[-1]
+    assert row == "| 7 | 11.7 -> 41.7 | +30.0 [+25.0, +35.0] | 98.0 -> 97.0 | -1.0 [-6.0, +4.0] |"
 
 
 def test_the_base_is_small_and_holds_no_code():
