@@ -65,6 +65,21 @@ def test_switched_off_by_environment():
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"solopo_alpha": 2.0}, "Some keys are not used by the HfArgumentParser: ['solopo_alpha']"),
+        ({}, "Unknown task: solopo."),
+    ],
+    ids=["recipe", "stage alone"],
+)
+def test_the_stage_asked_for_while_the_hook_is_off(changes, words, arguments):
+    """The host's own words, which README quotes: none of our code runs then."""
+    code = f"from llamafactory.train.tuner import run_exp; run_exp({arguments(**changes)!r})"
+    result = run_python(code, TORCH_DEVICE_BACKEND_AUTOLOAD="0")
+    assert result.returncode != 0 and words in result.stderr.splitlines()[-1]
+
+
 def test_a_broken_installation_only_warns():
     code = """
 import sys, solopo_llamafactory.autoload as autoload

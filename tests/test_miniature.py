@@ -1,13 +1,14 @@
 """The miniature: its choice of learning rates, its table, and all of it at the smallest size."""
 
 import argparse
+import json
 import os
 import sys
 from functools import partial
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, read_logs
 
 
 sys.path.insert(0, str(ROOT))  # `benchmarks` is run from the repository, not installed
@@ -39,7 +40,7 @@ def test_the_learning_rate_is_the_best_on_both_lengths_over_all_seeds():
 
 def test_a_row_has_mean_range_and_the_interval_of_the_mean():
     row = make_row("X", [result(a=[90, 50]), result(a=[80, 60])], "a", (76, 1024))
-    group = row["lengths"][1024]
+    group = row["lengths"]["1024"]
     assert (group["mean"], group["min"], group["max"]) == (55, 50, 60)
     assert group["high"] - group["mean"] == pytest.approx((2**2 + 2**2) ** 0.5 / 2)
 
@@ -69,6 +70,7 @@ def test_the_table_and_the_picture(tmp_path):
     ]
     results = {"rows": rows, "lengths": [76, 1024], "long_tokens": 1024, "objectives": ["SimPO"], "seeds": "7"}
     write(results, tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text()) == results
     table = (tmp_path / "table.md").read_text()
     assert (
         "| SoLo-SimPO | 0.0004 | 99.0 [97.0, 100.0] (99 to 99) | 70.0 [68.0, 72.0] (70 to 70) | 1,228 | 1,128 | 1.50 |"
@@ -93,8 +95,33 @@ def test_work_is_spread_over_gpus_and_comes_back_in_order(tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
+def test_a_base_is_made_by_the_host(tmp_path, monkeypatch):
+    """As the one in data/two_hop: the same shape and tokenizer, and it learns."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from benchmarks.miniature.__main__ import main
+
+    monkeypatch.setattr("benchmarks.miniature.base.STEPS", 30)
+    monkeypatch.setattr(
+        sys, "argv", ["miniature", "--base-only", str(tmp_path / "shipped"), "--output", str(tmp_path)]
+    )
+    main()
+    shipped = ROOT / "data/two_hop/base"
+    ours, theirs = (AutoModelForCausalLM.from_pretrained(path) for path in (tmp_path / "shipped", shipped))
+    assert {name: (p.shape, p.dtype) for name, p in ours.named_parameters()} == {
+        name: (p.shape, p.dtype) for name, p in theirs.named_parameters()
+    }
+    assert (
+        AutoTokenizer.from_pretrained(tmp_path / "shipped").get_vocab()
+        == AutoTokenizer.from_pretrained(shipped).get_vocab()
+    )
+    losses = [log["loss"] for log in read_logs(str(tmp_path / "base" / "model"))]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.slow
 def test_all_of_it_at_the_smallest_size_and_once_more(tmp_path, monkeypatch):
-    """Base, pairs, training, both evaluations; a second run finds all of it done."""
+    """Pairs, training, both evaluations; a second run finds all of it done."""
     from benchmarks.miniature import runs
     from benchmarks.miniature.__main__ import compare
 
@@ -103,8 +130,8 @@ def test_all_of_it_at_the_smallest_size_and_once_more(tmp_path, monkeypatch):
     results = compare(arguments, ["DPO"])
     names = ["base", "SFT-long", "short-DPO", "long-DPO", "SoLo-DPO", "SoLo-DPO, short reference"]
     assert [row["name"] for row in results["rows"]] == names
-    assert all(0 <= row["lengths"][76]["mean"] <= 100 for row in results["rows"])
-    assert results["rows"][0]["lengths"][76]["mean"] > 50  # the base answers short contexts
+    assert all(0 <= row["lengths"]["76"]["mean"] <= 100 for row in results["rows"])
+    assert results["rows"][0]["lengths"]["76"]["mean"] > 50  # the base answers short contexts
     assert all(row["seconds"] > 0 for row in results["rows"][1:])
     arguments.workers = 1
     monkeypatch.setattr(runs, "run_exp", lambda arguments, **others: pytest.fail("trained again"))

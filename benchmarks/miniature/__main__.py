@@ -32,6 +32,8 @@ def main() -> None:
     if arguments.base_only:
         make_shipped_base(arguments.base_only, arguments.output)
         return
+    if arguments.workers < 1:
+        parser.error(f"--workers is {arguments.workers}: write 1 or more")
     objectives = arguments.objectives.split(",")
     for name in objectives:
         if name not in OBJECTIVES:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed, wait
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,11 +25,10 @@ class Pool:
         gpus = visible_gpus()
         self._here = workers == 1 and len(gpus) <= 1  # the host's trainer takes all GPUs that it sees
         threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers))}
-        self._environments = [threads | {"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] or [threads]
-        share = -(-workers // len(self._environments))
-        self._executors = [
-            ProcessPoolExecutor(share, get_context("spawn"), partial(_log_to, folder)) for _ in self._environments
-        ]
+        self._environments = [threads | {"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[:workers]] or [threads]
+        places = len(self._environments)
+        shares = [(workers + place) // places for place in range(places)]
+        self._executors = [ProcessPoolExecutor(n, get_context("spawn"), partial(_log_to, folder)) for n in shares]
 
     def __enter__(self) -> "Pool":
         return self
@@ -43,7 +42,7 @@ class Pool:
 
         Args:
             tasks: must pickle where there are several workers.
-            alone: one after another, each with the machine for itself.
+            alone: one after another, so that they can be timed.
         """
         from tqdm import tqdm
 
@@ -55,7 +54,7 @@ class Pool:
                 futures.append(self._submit(task, 0 if alone else i % len(self._executors)))
                 futures[-1].add_done_callback(lambda future: progress.update())
                 if alone:
-                    wait(futures)
+                    futures[-1].result()
             for future in as_completed(futures):
                 future.result()
         return [future.result() for future in futures]

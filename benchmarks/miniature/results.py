@@ -36,7 +36,7 @@ def make_row(name: str, test: Sequence[dict], model_name: str, lengths: Sequence
         groups = [result["models"][model_name]["by_length"][str(length)] for result in test]
         scores = [group["score"] for group in groups]
         half = sum(((group["high"] - group["low"]) / 2) ** 2 for group in groups) ** 0.5 / len(groups)
-        row["lengths"][length] = {
+        row["lengths"][str(length)] = {
             "mean": fmean(scores),
             "min": min(scores),
             "max": max(scores),
@@ -67,7 +67,7 @@ def markdown(results: dict) -> str:
     for row in results["rows"]:
         cells = [row["name"], f"{row['learning_rate']:g}" if "learning_rate" in row else ""]
         for length in lengths:
-            group = row["lengths"][length]
+            group = row["lengths"][str(length)]
             cells.append(
                 f"{group['mean']:.1f} [{group['low']:.1f}, {group['high']:.1f}] ({group['min']:.0f} to {group['max']:.0f})"
             )
@@ -78,7 +78,7 @@ def markdown(results: dict) -> str:
     seeds = results["seeds"].split(",")
     by_seed = [["", *(f"seed {seed}: {length}" for seed in seeds for length in shown)]]
     for row in results["rows"]:
-        groups = [row["lengths"][length]["seeds"][i] for i in range(len(seeds)) for length in shown]
+        groups = [row["lengths"][str(length)]["seeds"][i] for i in range(len(seeds)) for length in shown]
         by_seed.append([row["name"], *(f"{one['score']:.1f} [{one['low']:.1f}, {one['high']:.1f}]" for one in groups)])
     legend = "Right answers in %: mean over seeds [95% interval over questions] (range over seeds)."
     return f"{legend}\n\n{_rows(table)}\n\nBy seed:\n\n{_rows(by_seed)}\n"

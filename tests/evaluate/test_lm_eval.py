@@ -79,7 +79,7 @@ def test_the_harness_understands_every_command(monkeypatch, capsys):
     from lm_eval.config.evaluate_config import EvaluatorConfig
 
     monkeypatch.chdir(ROOT)
-    assert len(commands()) == 12
+    assert len(commands()) == 13
     for command in commands():
         monkeypatch.setattr("sys.argv", command)
         config = EvaluatorConfig.from_cli(HarnessCLI().parse_args())
