@@ -101,7 +101,7 @@ def test_a_base_is_made_by_the_host(tmp_path, monkeypatch):
 
     from benchmarks.miniature.__main__ import main
 
-    monkeypatch.setattr("benchmarks.miniature.base.STEPS", 30)
+    monkeypatch.setattr("benchmarks.miniature.base.STEPS", 60)
     monkeypatch.setattr(
         sys, "argv", ["miniature", "--base-only", str(tmp_path / "shipped"), "--output", str(tmp_path)]
     )
