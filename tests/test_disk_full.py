@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
-from conftest import read_logs, run_host
+from conftest import make_rows, read_logs, run_host, write_dataset
 from solopo_llamafactory.construct.errors import ConstructError
 from solopo_llamafactory.construct.files import atomic_writer
 from solopo_llamafactory.host.checkpoints import last_complete_checkpoint
@@ -62,6 +62,30 @@ def test_tokenized_data(tmp_path):
     assert not list(tmp_path.iterdir())
     _save_tokenized(str(path), dataset_module, {}, {})
     assert (path / FINGERPRINT_FILE).is_file()
+
+
+@pytest.mark.parametrize("changes", [{"overwrite_cache": True}, {"cutoff_len": 500}])
+def test_the_data_librarys_own_cache(changes, arguments, tmp_path):
+    """Made anew, or for other settings: what is cached and the last output stay, and with room the same run works."""
+    write_dataset(tmp_path / "data", make_rows(200))
+    cache, output = tmp_path / "cache", tmp_path / "output"
+    args = arguments(
+        dataset_dir=str(tmp_path / "data"), cache_dir=str(cache), overwrite_cache=False, overwrite_output_dir=True
+    )
+    run_host(args)
+    losses = [log["loss"] for log in read_logs(args["output_dir"])]
+    before = {folder: files_below(folder) for folder in (cache, output)}
+    cached = {name: len(content) for name, content in before[cache].items() if name.endswith(".arrow")}
+    assert len(cached) == 3 and min(cached.values()) > 100_000  # as read, as converted, as tokenized
+    # Less would be too little for what pytest keeps of the runs' words.
+    with largest_file(100_000), pytest.raises(OSError, match="File too large") as error:
+        run_host(args | changes)
+    assert any(entry.path.name == "arrow_writer.py" for entry in error.traceback)
+    after = {folder: files_below(folder) for folder in (cache, output)}
+    assert after[output] == before[output] and after[cache].items() >= before[cache].items()
+    assert {name for name in after[cache] if name.endswith(".arrow")} == set(cached)
+    run_host(args | changes)
+    assert [log["loss"] for log in read_logs(args["output_dir"])] == losses
 
 
 @pytest.mark.parametrize("part", ["model.safetensors", "optimizer.pt"])

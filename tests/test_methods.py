@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from conftest import run_host
 
@@ -25,16 +25,24 @@ def numbers(logs: list[dict]) -> list[float]:
     ],
 )
 def test_ways_to_fine_tune_equal_the_hosts_dpo_stage(method, train, tmp_path):
-    ours = train(solopo_alpha=0, output_dir=str(tmp_path / "ours"), **method)
-    host = train(stage="dpo", dataset="pairs_short", output_dir=str(tmp_path / "host"), **method)
+    check_equal_to_the_hosts_dpo_stage(method, train, tmp_path)
+
+
+def check_equal_to_the_hosts_dpo_stage(method: dict, train, folder: Path) -> list[float]:
+    """Without the long view, on the short one; returns the numbers."""
+    ours = train(solopo_alpha=0, output_dir=str(folder / "ours"), **method)
+    host = train(stage="dpo", dataset="pairs_short", output_dir=str(folder / "host"), **method)
     assert numbers(ours) == pytest.approx(numbers(host), rel=1e-4)
+    return numbers(ours)
 
 
-def test_quantized_lora(train):
-    """QLoRA, where bitsandbytes is installed."""
+def test_quantized_lora_equals_the_hosts_dpo_stage(train, tmp_path):
+    """QLoRA, where bitsandbytes is installed; and it is no LoRA on whole weights."""
     pytest.importorskip("bitsandbytes")
-    logs = train(finetuning_type="lora", quantization_bit=4, max_steps=8, learning_rate=1e-2)
-    assert logs[-1]["loss"] < logs[0]["loss"]
+    lora = {"finetuning_type": "lora"}
+    quantized = check_equal_to_the_hosts_dpo_stage({**lora, "quantization_bit": 4}, train, tmp_path)
+    whole = train(solopo_alpha=0, output_dir=str(tmp_path / "whole"), **lora)
+    assert quantized != pytest.approx(numbers(whole), rel=1e-3)
 
 
 def test_attention_and_checkpointing_choices_change_nothing(train, tmp_path):
@@ -81,5 +89,14 @@ def test_the_host_exports_and_chats_with_a_checkpoint(finetuning_type, arguments
     question = [{"role": "user", "content": "amber basin"}]
     say = {"template": "qwen", "infer_dtype": "float32", "do_sample": False, "max_new_tokens": 8}
     answers = [ChatModel({**say, **model}).chat(question)[0] for model in (where, {"model_name_or_path": exported})]
-    assert answers[0].response_length == 8 or answers[0].finish_reason == "stop"
-    assert answers[0].response_text == answers[1].response_text
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    prompt = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+    start = prompt["input_ids"].shape[1]
+    said, untrained_said = (
+        model.generate(**prompt, do_sample=False, max_new_tokens=8)[0, start:].tolist()
+        for model in (trained, untrained)
+    )
+    assert said != untrained_said
+    for answer in answers:
+        assert answer.response_text == tokenizer.decode(said, skip_special_tokens=True)
+        assert answer.response_length == len(said)

@@ -279,12 +279,12 @@ def _append(file: BinaryIO, row: dict) -> None:
         ) from None
 
 
-def _batches(args: SamplingArguments, rows: Sequence[dict], missing: dict[str, dict]) -> Iterator[Sequence[dict]]:
+def _batches(args: SamplingArguments, rows: Sequence[dict], unasked: dict[str, dict]) -> Iterator[Sequence[dict]]:
     """What is asked together. A batch is whole though a part of it is finished, so that a killed run changes no answer."""
     size = args.batch_size if args.infer_backend == "huggingface" else 1
     for start in range(0, len(rows), size):
         batch = rows[start : start + size]
-        if any(row["id"] in missing for row in batch):
+        if any(row["id"] in unasked for row in batch):
             yield batch
 
 

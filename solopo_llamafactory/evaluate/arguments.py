@@ -178,6 +178,8 @@ class EvalArguments(RequestArguments, SourceArguments):
             raise ConstructError(f"lengths is {self.lengths}: write numbers of tokens from short to long, each once.")
         if sorted(set(self.depths)) != self.depths or not 0 <= self.depths[0] <= self.depths[-1] <= 1:
             raise ConstructError(f"depths is {self.depths}: write numbers from 0 to 1 in this order, each once.")
+        if len({f"{depth:g}" for depth in self.depths}) < len(self.depths):  # so contexts' ids write them
+            raise ConstructError(f"depths is {self.depths}: two are equal to six digits, write only one of them.")
 
     def _check_files(self) -> None:
         if os.path.isfile(self.output):

@@ -75,8 +75,8 @@ def make_tables(results: dict) -> list[dict]:
         rows = []
         for sign, section in sections.items():
             for name, groups in section.items():
-                taken = [group == "by_length" and int(key) in beyond_lengths(results, name) for key in keys]
-                texts = [BEYOND if out else interval(groups[key], sign) for key, out in zip(keys, taken)]
+                beyond = [group == "by_length" and int(key) in beyond_lengths(results, name) for key in keys]
+                texts = [BEYOND if out else interval(groups[key], sign) for key, out in zip(keys, beyond)]
                 rows.append({"name": name, "is_difference": bool(sign), "texts": texts})
         tables.append({"title": title, "columns": [label(key) for key in keys], "rows": rows})
     return tables

@@ -53,6 +53,7 @@ def make_args(tmp_path):
         ({"depths": [0, 1.5]}, "depths is .* write numbers from 0 to 1"),
         ({"depths": [-0.1, 1]}, "depths is .* write numbers from 0 to 1"),
         ({"depths": [1, 0]}, "depths is .* write numbers from 0 to 1"),
+        ({"depths": [0, 0.5, 0.5000001, 1]}, "depths is .* two are equal to six digits, write only one"),
         ({"depths": [0, "x"]}, "write a list of numbers"),
         ({"num_questions": 0}, "num_questions is 0"),
         ({"batch_size": 0}, "model 'base': batch_size is 0"),

@@ -1,4 +1,4 @@
-"""`solopo eval` through the engine in this process: windows, YaRN, adapters, and a killed run on real questions."""
+"""`solopo eval` as a whole: windows, YaRN and adapters, a server that dies, and a killed run on real questions."""
 
 import json
 import os
@@ -7,19 +7,26 @@ import sys
 import time
 from collections import defaultdict
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
-from construct.helpers import MUSIQUE, ROOT
+from construct.helpers import CORPUS, MUSIQUE, ROOT
 
 from conftest import command_environment
+from html_page import Page
 from solopo_llamafactory.cli import demo_texts, main
 from solopo_llamafactory.construct.rendering import Renderer
 from solopo_llamafactory.evaluate.answers import ask_models
 from solopo_llamafactory.evaluate.arguments import EvalArguments
 from solopo_llamafactory.evaluate.grid import make_grid, read_grid
+from solopo_llamafactory.host import chat
 from solopo_llamafactory.tiny import make_tiny_model
 
 from .eval_helpers import eval_arguments
+from .test_page import shown
+
+
+ROPE_THETA = 1e6  # not the library's default, which would take the place of a lost one
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +36,14 @@ def model(tmp_path_factory) -> str:
     os.chdir(ROOT)
     texts = demo_texts()
     os.chdir(folder)
-    return make_tiny_model(
+    made = make_tiny_model(
         str(tmp_path_factory.mktemp("model")), "qwen2", texts, hidden_size=32, max_position_embeddings=2048
     )
+    path = Path(made, "config.json")
+    config = json.loads(path.read_text())
+    config["rope_parameters"]["rope_theta"] = ROPE_THETA
+    path.write_text(json.dumps(config))
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +65,21 @@ def adapter(model, tmp_path_factory) -> str:
     return folder
 
 
-def test_base_adapter_and_yarn_in_one_run(tmp_path, model, adapter):
+@pytest.fixture
+def loaded(monkeypatch) -> list:
+    """The configurations of the models that are loaded, in their order."""
+    configs, original = [], chat.load_chat_model
+
+    def load(arguments: dict):
+        made = original(arguments)
+        configs.append(made.engine.model.config)
+        return made
+
+    monkeypatch.setattr(chat, "load_chat_model", load)
+    return configs
+
+
+def test_base_adapter_and_yarn_in_one_run(tmp_path, model, adapter, loaded):
     models = [
         {"name": "base"},
         {"name": "lora", "adapter_name_or_path": adapter},
@@ -66,6 +92,8 @@ def test_base_adapter_and_yarn_in_one_run(tmp_path, model, adapter):
     assert ask_models(args, rows) == {}
     windows = {model["name"]: json.loads(args.record_path(model["name"]).read_text())["window"] for model in models}
     assert windows == {"base": 2048, "lora": 2048, "yarn": 4096}
+    ropes = [(config.rope_parameters["rope_type"], config.rope_parameters["rope_theta"]) for config in loaded]
+    assert ropes == [("default", ROPE_THETA), ("default", ROPE_THETA), ("yarn", ROPE_THETA)]
     answers = {}
     for values in models:
         lines = map(json.loads, args.answers_path(values["name"]).read_text().splitlines())
@@ -78,6 +106,70 @@ def test_base_adapter_and_yarn_in_one_run(tmp_path, model, adapter):
     kept = {name: args.answers_path(name).stat().st_mtime_ns for name in answers}
     assert ask_models(args, rows) == {}
     assert kept == {name: args.answers_path(name).stat().st_mtime_ns for name in answers}
+
+
+@pytest.fixture
+def server():
+    """A made-up server; it takes the client's package."""
+    pytest.importorskip("openai")
+    from construct.test_server import FakeServer
+
+    fake = FakeServer()
+    yield fake
+    fake.close()
+
+
+def test_a_server_that_dies_midway_and_the_same_command_again(tmp_path, model, server, capsys):
+    """Of two models, the first is finished and the second is not: the command says so, and scores what is there."""
+    served = {"infer_backend": "openai", "base_url": server.url}
+    names, folder, config = ("base", "trained"), tmp_path / "out", tmp_path / "eval.yaml"
+    values = {
+        "source": "demo",
+        "input": str(CORPUS),
+        "tokenizer": model,
+        "template": "qwen",
+        "lengths": [600, 1200],
+        "depths": [0, 1],
+        "num_questions": 6,
+        "preprocessing_num_workers": 1,
+        "models": [{"name": name, "model_name_or_path": f"served/{name}", **served} for name in names],
+        "max_retries": 0,
+        "concurrency": 1,
+        "output": str(folder),
+    }
+    config.write_text(json.dumps(values))  # JSON is YAML
+
+    def die(request, number):
+        if number > 24 + 10:
+            raise ConnectionResetError
+
+    server.misbehave = die
+    assert main(["eval", str(config)]) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert [line for line in errors if line.startswith("solopo")] == errors[-1:]
+    assert errors[-1].startswith("solopo eval: 1 of 2 models are not finished (trained: 5 questions in a row got no")
+    assert errors[-1].endswith("what is finished is scored, and the same command asks for the rest.")
+    assert not any(line.startswith("Traceback") for line in errors)
+    answers = {name: folder / "answers" / f"{name}.jsonl" for name in names}
+    kept = {name: path.read_bytes() for name, path in answers.items()}
+    assert [kept[name].count(b"\n") for name in names] == [24, 10]
+    assert missing_answers(folder) == {"base": 0, "trained": 14}
+    for text in ((folder / "table.md").read_text(), shown(Page(folder / "report.html"))):
+        assert "14 of 48 answers are missing (trained 14)" in text
+
+    server.misbehave = lambda request, number: None
+    server.requests.clear()
+    assert main(["eval", str(config)]) == 0
+    assert [request["model"] for request in server.requests] == ["served/trained"] * 14
+    assert answers["base"].read_bytes() == kept["base"] and answers["trained"].read_bytes().startswith(kept["trained"])
+    assert missing_answers(folder) == {"base": 0, "trained": 0}
+    for text in ((folder / "table.md").read_text(), shown(Page(folder / "report.html"))):
+        assert "All 48 prompts within the models' windows were answered." in text
+
+
+def missing_answers(folder: Path) -> dict[str, int]:
+    models = json.loads((folder / "results.json").read_text())["models"]
+    return {name: values["missing"] for name, values in models.items()}
 
 
 def configuration(folder, model: str) -> dict:
@@ -116,7 +208,6 @@ def running(config, log):
 @pytest.mark.skipif(not MUSIQUE.is_file(), reason="MuSiQue's sample is not here")
 def test_real_questions_killed_and_resumed(tmp_path, model):
     """Nothing about quality, everything about the machinery."""
-    pytest.importorskip("solopo_llamafactory.evaluate.scoring")
     configs = {}
     for name in ("whole", "killed"):
         configs[name] = tmp_path / f"{name}.yaml"
@@ -135,7 +226,7 @@ def test_real_questions_killed_and_resumed(tmp_path, model):
     assert path.read_bytes().startswith(kept[: kept.rfind(b"\n") + 1])
     for name in ("contexts.jsonl", "answers/base.jsonl", "answers/again.jsonl"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    assert (tmp_path / "killed" / "report.html").is_file()
+    assert "5 questions of MuSiQue (CC BY 4.0)" in shown(Page(tmp_path / "killed" / "report.html"))
 
     renderer, by_length = Renderer(model, "qwen"), defaultdict(list)
     for row in read_grid(args):

@@ -45,6 +45,11 @@ def test_every_question_in_every_cell_within_its_length(make_args, task):
     assert len(questions) == len(set(questions)) == 12
 
 
+def test_depths_as_near_as_is_allowed_have_ids_of_their_own(make_args):
+    rows = grid(make_args(depths=[0.333333, 0.333334]))
+    assert len({row["id"] for row in rows}) == len(rows) == 12 * 3 * 2
+
+
 @pytest.mark.parametrize("task", ["multi_doc", "single_doc"])
 def test_evidence_stands_where_asked(make_args, task):
     for row in grid(make_args(task=task)):
