@@ -33,6 +33,7 @@ setup(
         "liger": ["liger-kernel"],
         "sample": ["openai"],
         "test": [
+            "bitsandbytes",
             "hypothesis",
             "openai",
             "playwright",

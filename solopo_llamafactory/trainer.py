@@ -6,7 +6,8 @@ an example (see `packing.sequences_of`), A answer tokens, V vocabulary, M metric
 
 import inspect
 import shutil
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -119,15 +120,26 @@ class SolopoTrainer(CustomDPOTrainer):
         super().log(logs, *args, **kwargs)
 
     def _save_checkpoint(self, *args, **kwargs) -> None:
-        """The host's, which torch and safetensors end in their own words where the disk is full."""
-        try:
+        """The host's, in one sentence where it fails."""
+        with self._writing(f"checkpoint of step {self.state.global_step}"):
             super()._save_checkpoint(*args, **kwargs)
+
+    def save_trained_model(self) -> None:
+        """The host's `save_model` at the end, in one sentence where it fails."""
+        with self._writing("trained model"):
+            self.save_model()
+
+    @contextmanager
+    def _writing(self, what: str) -> Iterator[None]:
+        """Torch and safetensors have words of their own for a full disk."""
+        try:
+            yield
         except (OSError, RuntimeError, SafetensorError) as err:
             free = shutil.disk_usage(self.args.output_dir).free
             raise RuntimeError(
-                f"The checkpoint of step {self.state.global_step} cannot be written to {self.args.output_dir}, where "
-                f"{free / 2**30:.1f} GiB are free ({str(err).splitlines()[0]}): the checkpoints before it stay, and the "
-                "same command goes on from the last complete one."
+                f"The {what} cannot be written to {self.args.output_dir}, where {free / 2**30:.1f} GiB are free "
+                f"({str(err).splitlines()[0]}): earlier checkpoints stay, and the same command goes on from the last "
+                "complete one."
             ) from err
 
     def complete_reference_table(self) -> None:

@@ -58,7 +58,7 @@ def run_solopo(
 
     if training_args.do_train:
         train_result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-        trainer.save_model()
+        trainer.save_trained_model()
         if finetuning_args.include_effective_tokens_per_second:
             train_result.metrics["effective_tokens_per_sec"] = tokens_per_second(
                 reports["train"], finetuning_args, train_result.metrics

@@ -64,9 +64,10 @@ def test_tokenized_data(tmp_path):
     assert (path / FINGERPRINT_FILE).is_file()
 
 
-@pytest.mark.parametrize("changes", [{"overwrite_cache": True}, {"cutoff_len": 500}])
-def test_the_data_librarys_own_cache(changes, arguments, tmp_path):
-    """Made anew, or for other settings: what is cached and the last output stay, and with room the same run works."""
+@pytest.mark.parametrize("changes", [{"overwrite_cache": True}, {"cutoff_len": 500}, {"cache_dir": "new"}])
+def test_the_data_librarys_own_cache(changes, arguments, tmp_path, monkeypatch):
+    """Made anew, for other settings, or elsewhere: what is cached and the last output stay, and with room the run works."""
+    monkeypatch.chdir(tmp_path)
     write_dataset(tmp_path / "data", make_rows(200))
     cache, output = tmp_path / "cache", tmp_path / "output"
     args = arguments(
@@ -78,9 +79,13 @@ def test_the_data_librarys_own_cache(changes, arguments, tmp_path):
     cached = {name: len(content) for name, content in before[cache].items() if name.endswith(".arrow")}
     assert len(cached) == 3 and min(cached.values()) > 100_000  # as read, as converted, as tokenized
     # Less would be too little for what pytest keeps of the runs' words.
-    with largest_file(100_000), pytest.raises(OSError, match="File too large") as error:
+    with largest_file(100_000), pytest.raises(ValueError) as error:
         run_host(args | changes)
-    assert any(entry.path.name == "arrow_writer.py" for entry in error.traceback)
+    where = changes.get("cache_dir", str(cache))
+    assert str(error.value) == (
+        f"The data library's cache cannot be written to {where} ([Errno 27] File too large): make room, or set "
+        "`cache_dir` to a folder on another disk."
+    )
     after = {folder: files_below(folder) for folder in (cache, output)}
     assert after[output] == before[output] and after[cache].items() >= before[cache].items()
     assert {name for name in after[cache] if name.endswith(".arrow")} == set(cached)
@@ -107,3 +112,15 @@ def test_a_checkpoint(part, arguments, tmp_path):
     run_host(args)
     losses = [[log["loss"] for log in read_logs(each["output_dir"])] for each in (args, whole)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_the_trained_model(arguments, tmp_path):
+    args = arguments(output_dir=str(tmp_path / "full"), overwrite_output_dir=True)
+    run_host(args)
+    size = (tmp_path / "full" / "model.safetensors").stat().st_size
+    with (
+        largest_file(size // 2),
+        pytest.raises(RuntimeError, match="^The trained model cannot be written to") as error,
+    ):
+        run_host(args)
+    assert "\n" not in str(error.value)

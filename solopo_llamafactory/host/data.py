@@ -1,5 +1,6 @@
 """Replacements in the host's data loading, and loading the stage's data through it."""
 
+import errno
 import hashlib
 import inspect
 import json
@@ -11,6 +12,7 @@ from contextvars import ContextVar
 from functools import wraps
 from pathlib import Path
 
+import datasets.config
 from datasets import Dataset, Features
 from datasets.exceptions import DatasetGenerationError
 from llamafactory.data import get_dataset
@@ -25,6 +27,7 @@ from .arguments import STAGE
 
 FORMAT = "solopo"
 FINGERPRINT_FILE = "solopo.json"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # Arguments and reports of the load in progress. The host's functions between us and our seams know neither.
 _load: ContextVar[dict] = ContextVar("solopo_load")
@@ -93,6 +96,8 @@ def name_broken_lines(load_single_dataset):
         try:
             return load_single_dataset(*args, **kwargs)
         except DatasetGenerationError as err:
+            if getattr(err.__cause__, "errno", None) in DISK_FULL:  # the cache's disk; the file may be in order
+                raise err.__cause__ from None
             files = [path] if path.is_file() else sorted(path.glob("*"))
             broken = find_broken_line(files) if attr.load_from == "file" else None
             raise ValueError(broken or f"{attr} cannot be read: {err.__cause__ or err}.") from None
@@ -186,7 +191,7 @@ def load_data(
 
     Raises:
         ValueError: when nothing is left, when a dataset does not fit the stage, or when `tokenized_path` was made by
-            another stage or with other settings.
+            another stage or with other settings; when the disk of the data library's cache is full.
     """
     path = data_args.tokenized_path
     fingerprint = _fingerprint(template, data_args, finetuning_args, tokenizer)
@@ -208,6 +213,13 @@ def load_data(
             dataset_module = get_dataset(
                 template, model_args, data_args, training_args, STAGE, tokenizer=tokenizer, processor=processor
             )
+        except OSError as err:
+            if err.errno not in DISK_FULL:
+                raise
+            raise ValueError(
+                f"The data library's cache cannot be written to {model_args.cache_dir or datasets.config.HF_DATASETS_CACHE} "
+                f"({err}): make room, or set `cache_dir` to a folder on another disk."
+            ) from err
         finally:
             data_args.tokenized_path = path
     if path is not None and training_args.should_save:
