@@ -27,3 +27,8 @@ class Page(HTMLParser):
         self.text.append(data)
         if self.tags and self.tags[-1] == "mark" and self.marked[-1] == "":
             self.marked[-1] = data
+
+
+def shown(page: Page) -> str:
+    """The text of a page, with single spaces."""
+    return " ".join("".join(page.text).split())

@@ -99,13 +99,13 @@ def test_a_base_is_made_by_the_host(tmp_path, monkeypatch):
     """As the one in data/two_hop: the same shape and tokenizer, and it learns."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from benchmarks.miniature.__main__ import main
+    from benchmarks.miniature import __main__ as miniature
 
-    monkeypatch.setattr("benchmarks.miniature.base.STEPS", 60)
+    monkeypatch.setattr(miniature, "make_base", partial(miniature.make_base, steps=60))
     monkeypatch.setattr(
         sys, "argv", ["miniature", "--base-only", str(tmp_path / "shipped"), "--output", str(tmp_path)]
     )
-    main()
+    miniature.main()
     shipped = ROOT / "data/two_hop/base"
     ours, theirs = (AutoModelForCausalLM.from_pretrained(path) for path in (tmp_path / "shipped", shipped))
     assert {name: (p.shape, p.dtype) for name, p in ours.named_parameters()} == {

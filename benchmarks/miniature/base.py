@@ -17,13 +17,11 @@ FACTS = (12, 24, 32)  # documents of a context, from stage to stage: 32 of them 
 REVISION = 0.4  # share of a stage's examples that have an earlier stage's number of documents
 QUESTIONS = 6  # asked about one context, at most
 BATCH_SIZE = 32
-STEPS = 500
 TAGS = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
 
 
-def make_base(output: Path, seed: int = 0, steps: int | None = None) -> None:
+def make_base(output: Path, seed: int = 0, steps: int = 500) -> None:
     """Write a base model with its tokenizer to `output`/model, in float32; what it was made from stays beside it."""
-    steps = steps or STEPS
     tokenizer = make_tokenizer()
     make_model(tokenizer, hidden_size=128, num_layers=2, seed=seed).save_pretrained(output / "fresh")
     tokenizer.save_pretrained(output / "fresh")

@@ -13,7 +13,7 @@ import pytest
 from construct.helpers import CORPUS, MUSIQUE, ROOT
 
 from conftest import command_environment
-from html_page import Page
+from html_page import Page, shown
 from solopo_llamafactory.cli import demo_texts, main
 from solopo_llamafactory.construct.rendering import Renderer
 from solopo_llamafactory.evaluate.answers import ask_models
@@ -23,7 +23,6 @@ from solopo_llamafactory.host import chat
 from solopo_llamafactory.tiny import make_tiny_model
 
 from .eval_helpers import eval_arguments
-from .test_page import shown
 
 
 ROPE_THETA = 1e6  # not the library's default, which would take the place of a lost one

@@ -7,7 +7,7 @@ import sys
 import pytest
 from PIL import Image
 
-from html_page import Page
+from html_page import Page, shown
 from solopo_llamafactory.evaluate.page import verdict, write_page
 from solopo_llamafactory.evaluate.plots import length_labels
 from solopo_llamafactory.evaluate.scoring import score
@@ -38,10 +38,6 @@ def written(tmp_path_factory):
         folder, outcomes, {"small": 8000}, questions=22, hops=[2, 3] * 11, text=SCRIPT, lengths=lengths, depths=depths
     )
     return folder, results, page
-
-
-def shown(page: Page) -> str:
-    return " ".join("".join(page.text).split())
 
 
 def test_the_scores_are_on_the_page(written):
