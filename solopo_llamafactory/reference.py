@@ -33,7 +33,7 @@ from .processes import gather, is_main, rank_and_world_size, same_everywhere
 
 DIGEST_SIZE = 16  # bytes
 SAVE_SECONDS = 60
-TABLE_VERSION = 1  # raised when this package computes other log-probs than before
+TABLE_VERSION = 2  # raised when this package computes other log-probs than before
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".gguf")
 # What else changes the numbers of a model.
 MODEL_ARGUMENTS = ("rope_scaling", "model_max_length", "compute_dtype", "resize_vocab", "upcast_layernorm")

@@ -208,10 +208,10 @@ class SolopoTrainer(CustomDPOTrainer):
         return sums
 
     def _live_reference_log_probs(self, model, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """From the reference model, or from the model without its adapter."""
+        """From the reference model, or from the model without its adapter; neither dropout nor noise is part of it."""
         adapter_off = self.accelerator.unwrap_model(model).disable_adapter if self.ref_model is None else nullcontext
-        with torch.no_grad(), adapter_off():
-            reference = model if self.ref_model is None else self.ref_model
+        reference = model if self.ref_model is None else self.ref_model
+        with torch.no_grad(), adapter_off(), in_eval_mode(reference):
             return self.concatenated_forward(reference, batch, is_ref_model=True)
 
     def example_losses(self, model, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -294,6 +294,18 @@ class SolopoTrainer(CustomDPOTrainer):
             output.metrics.update(zip(names, means))
             self._eval_metrics = []
         return output
+
+
+@contextmanager
+def in_eval_mode(model: torch.nn.Module) -> Iterator[None]:
+    """Puts a model into eval mode and each of its modules back into the mode that it had."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def free_weights(model: torch.nn.Module) -> None:

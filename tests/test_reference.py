@@ -2,6 +2,7 @@
 
 import gc
 import json
+import math
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,6 +99,66 @@ def test_lora_computes_it_without_the_adapter_and_without_a_second_model(train, 
     cached = train(output_dir=str(tmp_path / "cached"), **common)
     assert [log["loss"] for log in cached] == pytest.approx([log["loss"] for log in live], rel=1e-5)
     assert loaded == []
+
+
+LORA_DPO = {"pref_loss": "sigmoid", "finetuning_type": "lora"}
+
+
+@pytest.fixture
+def with_dropout(tmp_path, tiny_qwen2) -> str:
+    """Folder of a model whose config asks for dropout as a number, which the host does not switch off."""
+    import shutil
+
+    path = tmp_path / "with_dropout"
+    shutil.copytree(tiny_qwen2, path)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"attention_dropout": 0.5}))
+    return str(path)
+
+
+def test_noise_of_training_is_no_part_of_the_reference(train, tmp_path, tiny_qwen2):
+    """A table that a run with NEFTune left behind is right for a run without."""
+    import shutil
+
+    own_model = shutil.copytree(tiny_qwen2, tmp_path / "model")  # so its table is not there yet
+    common = {**LORA_DPO, "model_name_or_path": str(own_model)}
+    train(neftune_noise_alpha=5, output_dir=str(tmp_path / "noisy"), **common)
+    log = train(output_dir=str(tmp_path / "plain"), **common)[0]
+    assert log["rewards/chosen"] == log["rewards/rejected"] == log["rewards/chosen_long"] == 0
+    assert log["loss"] == pytest.approx(math.log(2), rel=1e-6)
+
+
+@pytest.mark.parametrize("precompute", [True, False])
+def test_the_reference_does_not_depend_on_the_seed(precompute, train, tmp_path, with_dropout, monkeypatch):
+    """Cached or live, LoRA without its adapter: dropout is off in the reference and on in training."""
+    scored = []
+    score = assembly.SolopoTrainer._live_reference_log_probs
+
+    def record(self, *args):
+        training = [module.training for module in self.model.modules()]
+        sums = score(self, *args)
+        assert [module.training for module in self.model.modules()] == training
+        scored.append(torch.stack(list(sums.values()), 1))
+        return sums
+
+    monkeypatch.setattr(assembly.SolopoTrainer, "_live_reference_log_probs", record)
+    common = {**LORA_DPO, "solopo_precompute_ref": precompute, "model_name_or_path": with_dropout, "max_steps": 1}
+    common |= {"per_device_train_batch_size": 16, "disable_shuffling": True, "logging_steps": 1}
+    logs = []
+    for seed in (1, 2):
+        monkeypatch.setenv("HF_HOME", str(tmp_path / f"home-{seed}"))
+        monkeypatch.setattr("solopo_llamafactory.reference.constants.HF_HOME", str(tmp_path / f"home-{seed}"))
+        logs += train(seed=seed, output_dir=str(tmp_path / f"seed-{seed}"), **common)
+    first, second = (scores.sort(0).values for scores in scored)
+    torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-5)
+    assert logs[0]["logps/chosen"] != pytest.approx(logs[1]["logps/chosen"], rel=1e-5)
+
+
+def test_tables_of_the_first_version_are_not_used(tmp_path, describe, monkeypatch):
+    """They may hold noise of training."""
+    now = describe()
+    monkeypatch.setattr(reference, "TABLE_VERSION", 1)
+    assert describe() != now
 
 
 def test_evaluation_uses_the_table_too(train, tmp_path, loaded):
