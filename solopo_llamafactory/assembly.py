@@ -8,7 +8,8 @@ from datasets import Dataset
 from .attention import GPU_LENGTH_MULTIPLE
 from .collator import SolopoCollator
 from .host.imports import create_ref_model, load_model, logger
-from .packable import below_adapter, use_packed_attention
+from .host.model_loading import working_rope_scaling
+from .packable import below_adapter, text_part, use_packed_attention
 from .packing import reference_sequences_of, sequences_of
 from .reference import ReferenceTable, cache_file, without_reference
 from .report import DataReport
@@ -40,13 +41,14 @@ def assemble_trainer(
         if not use_ref_model:
             logger.info_rank0(f"Reference log-probs are read from {table.path}; no reference model is loaded.")
 
-    model = load_model(tokenizer, model_args, finetuning_args, training_args.do_train)
-    if not use_ref_model:
-        ref_model = None
-    elif is_own_reference(training_args, finetuning_args):
-        ref_model = model
-    else:
-        ref_model = create_ref_model(model_args, finetuning_args)
+    with working_rope_scaling():
+        model = load_model(tokenizer, model_args, finetuning_args, training_args.do_train)
+        if not use_ref_model:
+            ref_model = None
+        elif is_own_reference(training_args, finetuning_args):
+            ref_model = model
+        else:
+            ref_model = create_ref_model(model_args, finetuning_args)
 
     models = [model] if ref_model in (None, model) else [model, ref_model]
     packed = switch_to_packed_rows(models, data_args.cutoff_len)
@@ -58,7 +60,7 @@ def assemble_trainer(
     )
     if finetuning_args.solopo_tiled_mlp:
         for each in models:
-            tile_mlps(each, longest_row)
+            tile_mlps(text_part(each), longest_row)
 
     return SolopoTrainer(
         model=model,

@@ -2,9 +2,7 @@
 
 import gc
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import SimpleNamespace
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -15,37 +13,16 @@ def load_chat_model(arguments: dict):
     """The host's chat model from its own inference arguments. Loading it takes a while."""
     from llamafactory.chat import ChatModel
 
+    from .model_loading import working_rope_scaling
+
     asked_for = os.environ.get(VERBOSITY)
     os.environ[VERBOSITY] = asked_for or "WARN"  # or transformers prints every file that it reads
     try:
-        with _working_rope_scaling():
+        with working_rope_scaling():
             return ChatModel(arguments)
     finally:
         if asked_for is None:
             del os.environ[VERBOSITY]
-
-
-@contextmanager
-def _working_rope_scaling() -> Iterator[None]:
-    """The host's `configure_rope` writes a float where transformers 5 wants an int, and drops the base frequency."""
-    from llamafactory.model import patcher
-
-    original = patcher.configure_rope
-
-    def configure_rope(config: Any, model_args: Any) -> None:
-        if model_args.rope_scaling is None:
-            return
-        known = dict(config.rope_scaling or {})
-        scaled = SimpleNamespace(rope_scaling=known, max_position_embeddings=config.max_position_embeddings)
-        original(scaled, model_args)
-        config.rope_scaling = {**known, **scaled.rope_scaling}
-        config.max_position_embeddings = int(scaled.max_position_embeddings)
-
-    patcher.configure_rope = configure_rope
-    try:
-        yield
-    finally:
-        patcher.configure_rope = original
 
 
 def window_of(chat_model: Any) -> int | None:
@@ -58,6 +35,8 @@ def window_of(chat_model: Any) -> int | None:
         if rope.get("rope_type") == "yarn" and window and rope.get("original_max_position_embeddings"):
             # Qwen's way to switch it on leaves max_position_embeddings as it was.
             window = max(window, int(rope["factor"] * rope["original_max_position_embeddings"]))
+        elif rope.get("rope_type") == "dynamic" and window:
+            window = int(rope["factor"] * window)
         return window
     return getattr(engine.model_args, f"{engine.name}_maxlen")  # vllm, sglang
 
