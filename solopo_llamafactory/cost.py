@@ -4,9 +4,14 @@ Multiply-adds of one forward pass; backward and recomputation multiply every met
 stand for whole steps. Which pairs attention computes is exact for the packed row.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from .packing import Example, sequences_of
+
+
+HOST, SHARED = "the host's dpo stage on the long pair", "plain long PO with a shared prompt"
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class ModelShape:
 
     @classmethod
     def of(cls, config) -> "ModelShape | None":
-        """The shape of a dense decoder from its transformers config, or None when it is not one of that kind."""
+        """The shape of a dense decoder from its text config of transformers, or None when it is not of that kind."""
         if any(hasattr(config, name) for name in ("num_experts", "num_local_experts", "n_routed_experts")):
             return None
         try:
@@ -78,6 +83,15 @@ def packed_row_load(lengths: Lengths, view: str, align: str):
     return shared_prompt(lengths.short_prompt, pair) + shared_prompt(lengths.long_prompt, aligned)
 
 
+def padded_rows_load(lengths: Lengths, view: str, align: str):
+    """The same in padded rows, with attention over whole rows under a mask: a batch of one example at a time."""
+    sequences = sequences_of(view, align).values()
+    sizes = dict(zip(Example._fields, (lengths.short_prompt, lengths.long_prompt, lengths.chosen, lengths.rejected)))
+    row = np.max([sizes[prompt] + sizes[answer] for prompt, answer in sequences], axis=0)
+    longest_answer = np.max([sizes[answer] for _, answer in sequences], axis=0)
+    return len(sequences) * np.array([row, row * row, longest_answer + 1], dtype=float)
+
+
 def shared_long_load(lengths: Lengths):
     """The same for plain long PO with the long prompt computed once for both answers."""
     return shared_prompt(lengths.long_prompt, [lengths.chosen, lengths.rejected])
@@ -88,3 +102,55 @@ def padded_long_load(lengths: Lengths):
     row = lengths.long_prompt + np.maximum(lengths.chosen, lengths.rejected)
     row = np.ceil(row / 8) * 8  # its collator pads to a multiple of 8
     return np.array([2 * row, 2 * causal(row), 2 * row], dtype=float)
+
+
+def predicted_ratios(lengths: Lengths, config, view: str, align: str, packed: bool) -> dict[str, float]:
+    """Our predicted cost over that of the two ways to train on the long pair; empty for an unknown architecture.
+
+    Args:
+        config: the model's transformers config.
+        packed: whether the model takes a packed row.
+    """
+    shape = ModelShape.of(config.get_text_config())
+    if shape is None:
+        return {}
+    load = packed_row_load if packed else padded_rows_load
+    ours = shape.cost(*load(lengths, view, align).sum(-1))
+    rivals = {HOST: padded_long_load, SHARED: shared_long_load}
+    return {name: ours / shape.cost(*load_of(lengths).sum(-1)) for name, load_of in rivals.items()}
+
+
+def cost_summary(lengths: Lengths, config, view: str, align: str, packed: bool) -> str:
+    """One line: tokens per pair as they will be computed, and the predicted cost. Arguments as above."""
+    ours = (packed_row_load if packed else padded_rows_load)(lengths, view, align)
+    tokens = {"in the packed row" if packed else "in padded rows": ours}
+    tokens |= {SHARED: shared_long_load(lengths), HOST: padded_long_load(lengths)}
+    listed = ", ".join(
+        f"{load[0].mean():.0f} {name if load is ours else f'in {name}'}" for name, load in tokens.items()
+    )
+    ratios = [
+        f"{ratio:.2f} of {name}" for name, ratio in predicted_ratios(lengths, config, view, align, packed).items()
+    ]
+    return f"tokens per pair: {listed}" + (f"; predicted cost of a step: {', '.join(ratios)}" if ratios else "")
+
+
+def cost_warning(lengths: Lengths, config, view: str, align: str, packed: bool) -> str | None:
+    """One sentence where the host's own stage on the long pair would be cheaper, and why. Arguments as above."""
+
+    def ratio(lengths: Lengths, packed: bool) -> float:
+        return predicted_ratios(lengths, config, view, align, packed).get(HOST, 0.0)
+
+    if ratio(lengths, packed) <= 1:
+        return None
+    one_token = np.ones_like(lengths.chosen)
+    if not packed and ratio(lengths, packed=True) <= 1:
+        cause = "short rows are padded to the length of long ones"
+    elif ratio(replace(lengths, chosen=one_token, rejected=one_token), packed) <= 1:
+        answer = np.mean((lengths.chosen + lengths.rejected) / 2)
+        cause = f"answers of {answer:.0f} tokens on average are long beside the contexts and computed on both"
+    else:
+        rho = np.mean(lengths.short_prompt / lengths.long_prompt)
+        cause = f"short contexts of {rho:.2f} times the long ones' tokens on average leave little to save"
+    return (
+        f"a step is predicted to cost {ratio(lengths, packed):.2f} times {HOST}: {cause}. Quality is another matter."
+    )

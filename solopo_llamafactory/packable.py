@@ -31,6 +31,11 @@ def below_adapter(model) -> PreTrainedModel:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
+def text_part(model) -> nn.Module:
+    """The layers that read text: all of the model's, or those of a multimodal model's language model."""
+    return below_adapter(model).get_decoder()
+
+
 def use_packed_attention(models: Iterable[PreTrainedModel], max_length: int) -> str | None:
     """Switch the models' attention to packed rows, all of them or none.
 
@@ -50,7 +55,8 @@ def use_packed_attention(models: Iterable[PreTrainedModel], max_length: int) -> 
         obstacle = packing_obstacle(model, max_length)
         if obstacle is not None:
             return obstacle
-        configs[id(model.config)] = model.config
+        config = model.config.get_text_config()
+        configs[id(config)] = config
     register()
     for config in configs.values():
         config._attn_implementation = PREFIX + config._attn_implementation
@@ -59,6 +65,7 @@ def use_packed_attention(models: Iterable[PreTrainedModel], max_length: int) -> 
 
 def check_rope(config, max_length: int) -> None:
     """Refuse RoPE types whose frequencies transformers picks by the largest position of the whole batch."""
+    config = config.get_text_config()
     for parameters in _rope_parameters(config):
         rope_type = parameters.get("rope_type")
         if rope_type == "longrope":
@@ -76,14 +83,15 @@ def check_rope(config, max_length: int) -> None:
 
 
 def _rope_parameters(config) -> list[dict]:
-    """Of the model, or of each kind of its layers."""
+    """Of a text model, or of each kind of its layers."""
     rope = getattr(config, "rope_parameters", None) or {}
     return [rope, *(value for value in rope.values() if isinstance(value, dict))]
 
 
 def packing_obstacle(model: PreTrainedModel, max_length: int) -> str | None:
     """One sentence that says why the model cannot take a packed row, or None when it can."""
-    implementation = model.config._attn_implementation
+    text_config = model.config.get_text_config()
+    implementation = text_config._attn_implementation
     if implementation not in BACKENDS:
         return f"its attention `{implementation}` has no version for packed rows"
     if "logits_to_keep" not in inspect.signature(type(model).forward).parameters:
@@ -96,8 +104,9 @@ def packing_obstacle(model: PreTrainedModel, max_length: int) -> str | None:
 
     if trial.logits.shape[1] != TRIAL_LOGITS:
         return "its forward ignores `logits_to_keep` as a tensor of positions"
-    if len(trial.attention_calls) != model.config.num_hidden_layers:
-        layers = f"{len(trial.attention_calls)} of its {model.config.num_hidden_layers} layers"
+    num_layers = getattr(text_config, "num_hidden_layers", None)
+    if len(trial.attention_calls) != num_layers:
+        layers = f"{len(trial.attention_calls)} of its {num_layers} layers"
         return f"{layers} use transformers' attention interface"
     for call in trial.attention_calls:
         if call.pop("packed_row", None) is not trial.layout:
@@ -149,8 +158,8 @@ def _run_on_meta(model: PreTrainedModel) -> _Trial:
     AttentionInterface.register("packed_probe", record)
     AttentionMaskInterface.register("packed_probe", mark_mask)
     config = copy.deepcopy(model.config)
-    config._attn_implementation = "packed_probe"
-    for parameters in _rope_parameters(config):
+    config.get_text_config()._attn_implementation = "packed_probe"
+    for parameters in _rope_parameters(config.get_text_config()):
         if parameters.get("rope_type") in ("longrope", "dynamic"):  # look at positions, and meta tensors hold none
             parameters["rope_type"] = "default"
     with torch.device("meta"), torch.no_grad():

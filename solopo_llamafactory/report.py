@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from .cost import Lengths, ModelShape, packed_row_load, padded_long_load, shared_long_load
+from .cost import Lengths
 from .packing import sequences_of
 from .processor import TOKEN_COLUMNS
 
@@ -38,10 +38,6 @@ class DataReport:
 
     def as_lengths(self) -> Lengths:
         return Lengths(*(np.array(self.lengths[column], dtype=float) for column in TOKEN_COLUMNS))
-
-    def packed_tokens(self, view: str, align: str) -> np.ndarray:
-        """Tokens that the packed row computes for each example, shape (E,)."""
-        return packed_row_load(self.as_lengths(), view, align)[0]
 
     def longest_row(
         self, sequences: dict[str, tuple[str, str]], batch_size: int, packed: bool, pad_to_multiple_of: int = 1
@@ -103,8 +99,8 @@ def filter_dataset(dataset: Dataset, cutoff_len: int, finetuning_args) -> tuple[
     return dataset.remove_columns(["chat_tokens", "drop_reason"]), report
 
 
-def summary(report: DataReport, split: str, config, view: str, align: str) -> str:
-    """Several lines: kept and dropped, length quantiles, rho, tokens per pair and the predicted cost."""
+def summary(report: DataReport, split: str) -> str:
+    """Several lines: kept and dropped, length quantiles and rho."""
     lengths = report.as_lengths()
     listed = ", ".join(f"{reason} ({count})" for reason, count in report.dropped.items())
     lines = [f"SoLoPO {split} data: {report.num_kept} examples kept, {sum(report.dropped.values())} dropped"]
@@ -126,28 +122,7 @@ def summary(report: DataReport, split: str, config, view: str, align: str) -> st
     for name, values in rows.items():
         lines.append(f"{name:<14}" + "".join(f"{value:>8.0f}" for value in np.quantile(values, QUANTILES)))
     lines.append(f"mean rho (short prompt / long prompt): {np.mean(lengths.short_prompt / lengths.long_prompt):.3f}")
-
-    ours, shared, padded = packed_row_load(lengths, view, align), shared_long_load(lengths), padded_long_load(lengths)
-    lines.append(
-        f"tokens per pair: {ours[0].mean():.0f} in the packed row, {shared[0].mean():.0f} in plain long PO with a "
-        f"shared prompt, {padded[0].mean():.0f} in the host's dpo stage"
-    )
-    for name, ratio in predicted_ratios(report, config, view, align).items():
-        lines.append(f"predicted cost: {ratio:.2f} of {name}")
     return "\n".join(lines)
-
-
-def predicted_ratios(report: DataReport, config, view: str, align: str) -> dict[str, float]:
-    """Our predicted cost over that of the two ways to train on the long pair; empty for an unknown architecture."""
-    shape = ModelShape.of(config)
-    if shape is None:
-        return {}
-    lengths = report.as_lengths()
-    ours = shape.cost(*packed_row_load(lengths, view, align).sum(-1))
-    return {
-        "the host's dpo stage on the long pair": ours / shape.cost(*padded_long_load(lengths).sum(-1)),
-        "plain long PO with a shared prompt": ours / shape.cost(*shared_long_load(lengths).sum(-1)),
-    }
 
 
 def _list_lengths(dataset: Dataset, column: str) -> np.ndarray:

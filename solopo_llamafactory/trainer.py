@@ -22,9 +22,10 @@ from .collator import MODEL_INPUTS
 from .guard import CollapseGuard
 from .host.imports import CustomDPOTrainer, logger
 from .logprobs import answer_logps, answering_with_logps, token_logps
+from .neftune import EmbeddingNoise
 from .nonfinite import NonfiniteLosses
 from .objectives import ALGORITHMS, Hyperparameters, reward_alignment
-from .packable import below_adapter, last_layer
+from .packable import below_adapter, last_layer, text_part
 from .packing import sequences_of
 from .reference import ReferenceTable, fill
 
@@ -80,9 +81,14 @@ class SolopoTrainer(CustomDPOTrainer):
             None if model is None else last_layer(below_adapter(model))
             for model in (kwargs["model"], kwargs["ref_model"])
         )
+        self.computed_tokens = 0  # by this process in training steps, filling and padding included
         self._eval_metrics: list[Tensor] = []
         self._step_metrics: list[dict[str, float]] = []  # of the micro-batches of the step in progress
         super().__init__(finetuning_args=finetuning_args, **kwargs)
+        self.noise = None
+        if self.neftune_noise_alpha is not None:
+            self.noise = EmbeddingNoise(below_adapter(self.model).get_input_embeddings(), self.neftune_noise_alpha)
+            self.neftune_noise_alpha = None  # or transformers adds its own
         self.checkpointing = self._choose_checkpointing(longest_row)
         self.nonfinite = NonfiniteLosses(finetuning_args.solopo_nonfinite == "skip", self.args.device)
         self.add_callback(self.nonfinite)
@@ -92,7 +98,7 @@ class SolopoTrainer(CustomDPOTrainer):
             self.add_callback(_ReferenceFirst(self))
 
     def _choose_checkpointing(self, longest_row: int) -> FixedCheckpointing | CheckpointingByNeed:
-        layers, wanted = checkpointed_layers(self.model), self.finetuning_args.solopo_checkpoint_layers
+        layers, wanted = checkpointed_layers(text_part(self.model)), self.finetuning_args.solopo_checkpoint_layers
         if wanted == "auto" and layers and torch.cuda.is_available():
             sharded = self.is_fsdp_enabled or (
                 self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3
@@ -102,6 +108,7 @@ class SolopoTrainer(CustomDPOTrainer):
 
     def training_step(self, model, inputs: dict[str, Any], *args, **kwargs) -> Tensor:
         """The host's, with as many layers recomputed as the row demands."""
+        self.computed_tokens += inputs["input_ids"].numel()
         with self.checkpointing.micro_batch(inputs["input_ids"].numel(), self.state.global_step):
             loss = super().training_step(model, inputs, *args, **kwargs)
         return self.nonfinite.logged_loss(loss)
@@ -177,6 +184,8 @@ class SolopoTrainer(CustomDPOTrainer):
         inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
         if "packed_row" not in batch:  # padded rows are for foreign models, which may not know all of these
             inputs = {name: value for name, value in inputs.items() if name in self.forward_parameters}
+        if self.noise is not None:
+            self.noise.expect(batch)
         last = self.ref_last_layer if is_ref_model and self.ref_model is not None else self.last_layer
         if "packed_row" in batch and last is not None:
             with answering_with_logps(last, batch["targets_A"]):

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from .assembly import assemble_trainer, is_own_reference
+from .cost import cost_summary, cost_warning
 from .host.data import load_data
 from .host.imports import (
     create_modelcard_and_push,
@@ -12,10 +13,10 @@ from .host.imports import (
     logger,
     plot_loss,
 )
+from .host.model_loading import refuse_unloadable
 from .packable import check_rope
 from .plots import plot_training
-from .processes import rank_and_world_size
-from .report import DataReport, predicted_ratios, summary
+from .report import DataReport, summary
 
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ def run_solopo(
     callbacks: "list[TrainerCallback] | None" = None,
 ) -> None:
     """Train and evaluate. Everything that can be refused is refused before the model loads."""
+    config = load_config(model_args)
+    refuse_unloadable(config)
+    check_rope(config, data_args.cutoff_len)
     tokenizer_module = load_tokenizer(model_args)
     tokenizer = tokenizer_module["tokenizer"]
     template = get_template_and_fix_tokenizer(tokenizer, data_args)
@@ -40,9 +44,9 @@ def run_solopo(
     dataset_module, reports = load_data(
         template, model_args, data_args, training_args, finetuning_args, **tokenizer_module
     )
-    config = load_config(model_args)
-    check_rope(config, data_args.cutoff_len)
-    log_summaries(reports, config, finetuning_args)
+    for split, split_reports in reports.items():
+        for report in split_reports:
+            logger.info_rank0(summary(report, split))
 
     trainer = assemble_trainer(
         model_args,
@@ -55,14 +59,14 @@ def run_solopo(
         dataset_module=dataset_module,
         tokenizer_module=tokenizer_module,
     )
+    log_costs(reports, config, finetuning_args, trainer.data_collator.packed)
 
     if training_args.do_train:
         train_result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
         trainer.save_trained_model()
         if finetuning_args.include_effective_tokens_per_second:
-            train_result.metrics["effective_tokens_per_sec"] = tokens_per_second(
-                reports["train"], finetuning_args, train_result.metrics
-            )
+            seconds = train_result.metrics["train_runtime"]
+            train_result.metrics["effective_tokens_per_sec"] = trainer.computed_tokens / seconds
         trainer.log_metrics("train", train_result.metrics)
         trainer.save_metrics("train", train_result.metrics)
         trainer.save_state()
@@ -91,27 +95,13 @@ def refuse_media_template(template, name: str | None) -> None:
             )
 
 
-def log_summaries(reports: dict[str, list[DataReport]], config, finetuning_args) -> None:
-    """The summary of each split, and a warning where long PO would be cheaper."""
-    view, align = finetuning_args.solopo_view, finetuning_args.solopo_align
-    for split, split_reports in reports.items():
-        for report in split_reports:
-            logger.info_rank0(summary(report, split, config, view, align))
-            for rival, ratio in predicted_ratios(report, config, view, align).items():
-                if ratio > 1 and split == "train":
-                    logger.warning_rank0(
-                        f"A SoLoPO step on the {split} data is predicted to cost {ratio:.2f} times {rival}: the short "
-                        "contexts are too long beside the long ones for a gain."
-                    )
-
-
-def tokens_per_second(reports: list[DataReport], finetuning_args, metrics: dict[str, float]) -> float:
-    """Tokens that the packed row computes in a second on one process."""
-    tokens = sum(
-        report.packed_tokens(finetuning_args.solopo_view, finetuning_args.solopo_align).sum() for report in reports
-    )
-    _, world_size = rank_and_world_size()
-    return tokens * metrics["epoch"] / metrics["train_runtime"] / world_size
+def log_costs(reports: dict[str, list[DataReport]], config, finetuning_args, packed: bool) -> None:
+    """What a step on the training data will cost, and a warning where the host's own stage would be cheaper."""
+    arguments = (config, finetuning_args.solopo_view, finetuning_args.solopo_align, packed)
+    for report in reports.get("train", []):
+        logger.info_rank0(f"SoLoPO: {cost_summary(report.as_lengths(), *arguments)}.")
+        if warning := cost_warning(report.as_lengths(), *arguments):
+            logger.warning_rank0(f"SoLoPO: {warning}")
 
 
 def plotted_metrics(dataset_module: dict, finetuning_args) -> list[str]:
