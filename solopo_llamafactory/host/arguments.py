@@ -147,6 +147,15 @@ class SolopoFinetuningArguments(SolopoArguments, FinetuningArguments):
             raise ValueError("`pref_bco_weight` has no SoLoPO form: remove it, or use `stage: dpo`.")
         if self.ld_alpha is not None:
             raise ValueError("`ld_alpha` has no SoLoPO form: remove it, or use `stage: dpo`.")
+        if (
+            self.solopo_view == "long"
+            and self.solopo_reference == "short"
+            and ALGORITHMS[self.pref_loss].needs_reference
+        ):
+            raise ValueError(
+                "`solopo_reference: short` has nothing to measure from under `solopo_view: long`, which leaves the short "
+                "context out: write `solopo_reference: matched`."
+            )
         if self.pissa_init and ALGORITHMS[self.pref_loss].needs_reference:
             raise ValueError(
                 f"`pissa_init` changes the base weights that `pref_loss: {self.pref_loss}` needs as its reference: "
@@ -184,7 +193,8 @@ def check_run(model_args, data_args, training_args, finetuning_args) -> None:
         if value is None and name == "max_samples":
             continue
         if isinstance(value, bool) or not str(value).isdecimal() or int(value) < 1:
-            raise ValueError(f"`{name}: {value}` is not a number of {'tokens' if name == 'cutoff_len' else 'rows'}.")
+            advice = "1 or more tokens" if name == "cutoff_len" else "1 or more rows, or remove it to use all"
+            raise ValueError(f"`{name}: {value}` is not possible: write {advice}.")
         setattr(data_args, name, int(value))
 
     refused = {
@@ -193,6 +203,24 @@ def check_run(model_args, data_args, training_args, finetuning_args) -> None:
         "streaming": (data_args.streaming, "remove it and set `tokenized_path` to tokenise once and read from disk"),
         "do_predict": (training_args.do_predict, "train first and generate with `llamafactory-cli chat` or `api`"),
         "compute_accuracy": (finetuning_args.compute_accuracy, "remove it: `rewards/accuracies` is always logged"),
+        "use_dft_loss": (finetuning_args.use_dft_loss, "remove it: it is a loss for `stage: sft`"),
+        "use_eaft_loss": (finetuning_args.use_eaft_loss, "remove it: it is a loss for `stage: sft`"),
+        "use_asft_loss": (finetuning_args.use_asft_loss, "remove it: it is a loss for `stage: sft`"),
+        "label_smoothing_factor": (
+            float(training_args.label_smoothing_factor) != 0,
+            "remove it, or set `dpo_label_smoothing` with `pref_loss: sigmoid`",
+        ),
+        "fp8": (training_args.fp8, "use `bf16: true`"),
+        "fp8_enable_fsdp_float8_all_gather": (training_args.fp8_enable_fsdp_float8_all_gather, "use `bf16: true`"),
+        "train_sampling_strategy": (
+            training_args.train_sampling_strategy == "group_by_length",
+            "remove `group_by_length`: a packed row has no padding to save",
+        ),
+        "rope_scaling": (
+            model_args.rope_scaling == "dynamic",
+            "write `rope_scaling: yarn`, since dynamic frequencies follow the longest sequence of a batch, and short and "
+            "long contexts share one",
+        ),
         "use_hyper_parallel": (finetuning_args.use_hyper_parallel, "use `deepspeed` for several GPUs"),
         "use_kt": (model_args.use_kt, "use `deepspeed` with offload for models larger than memory"),
         "use_unsloth": (model_args.use_unsloth, "remove it: its kernels do not take a packed row"),

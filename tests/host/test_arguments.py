@@ -53,6 +53,7 @@ def test_reference_model_by_loss(pref_loss, needed):
         ({"pref_bco_weight": 1}, "use `stage: dpo`"),
         ({"ld_alpha": 0.5}, "use `stage: dpo`"),
         ({"pref_loss": "ipo"}, "solopo_allow_unbounded: true"),
+        ({"solopo_view": "long", "solopo_reference": "short"}, "write `solopo_reference: matched`"),
     ],
 )
 def test_refusals(arguments, words):
@@ -122,6 +123,16 @@ def test_other_stages_are_parsed_as_before():
         ({"mixture_of_depths": "convert"}, "mixture_of_depths"),
         ({"shift_attn": True}, "shift_attn"),
         ({"pref_loss": "kto_pair"}, "kto_pair"),
+        ({"use_dft_loss": True}, "`use_dft_loss`"),
+        ({"use_eaft_loss": True}, "`use_eaft_loss`"),
+        ({"use_asft_loss": True}, "`use_asft_loss`"),
+        ({"label_smoothing_factor": 0.1}, "set `dpo_label_smoothing`"),
+        ({"fp8": True}, "use `bf16: true`"),
+        ({"train_sampling_strategy": "group_by_length"}, "remove `group_by_length`"),
+        ({"rope_scaling": "dynamic"}, "write `rope_scaling: yarn`"),
+        ({"max_samples": -1}, "write 1 or more rows, or remove it to use all"),
+        ({"max_samples": "all"}, "write 1 or more rows, or remove it to use all"),
+        ({"cutoff_len": 0}, "write 1 or more tokens"),
         ({"disable_gradient_checkpointing": True, "solopo_checkpoint_layers": 1}, "or `solopo_checkpoint_layers: 1`"),
     ],
 )
