@@ -99,5 +99,5 @@ def switch_to_packed_rows(models: list, max_length: int) -> bool:
     """Switch the models' attention to packed rows; False, with one log line, where one cannot take them."""
     obstacle = use_packed_attention(map(below_adapter, models), max_length)
     if obstacle is not None:
-        logger.info_rank0(f"Using padded batches, slower with the same results: {obstacle}.")
+        logger.info_rank0(f"Using padded batches, slower and with the same results up to rounding: {obstacle}.")
     return obstacle is None

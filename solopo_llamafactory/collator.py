@@ -53,8 +53,7 @@ class SolopoCollator:
                 "input_ids": padded.input_ids_BW,
                 "attention_mask": padded.attention_mask_BW,
                 "position_ids": padded.position_ids_BW,
-                "logits_to_keep": padded.num_logits,
-                "answer_columns_A": padded.answer_columns_A,
+                "logit_positions_A": padded.logit_positions_A,
                 "targets_A": padded.targets_A,
                 "answer_lengths_NS": padded.answer_lengths_NS,
             }

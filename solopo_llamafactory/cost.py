@@ -31,7 +31,7 @@ class ModelShape:
     @classmethod
     def of(cls, config) -> "ModelShape | None":
         """The shape of a dense decoder from its text config of transformers, or None when it is not of that kind."""
-        if any(hasattr(config, name) for name in ("num_experts", "num_local_experts", "n_routed_experts")):
+        if any(getattr(config, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts")):
             return None
         try:
             head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -88,8 +88,8 @@ def padded_rows_load(lengths: Lengths, view: str, align: str):
     sequences = sequences_of(view, align).values()
     sizes = dict(zip(Example._fields, (lengths.short_prompt, lengths.long_prompt, lengths.chosen, lengths.rejected)))
     row = np.max([sizes[prompt] + sizes[answer] for prompt, answer in sequences], axis=0)
-    longest_answer = np.max([sizes[answer] for _, answer in sequences], axis=0)
-    return len(sequences) * np.array([row, row * row, longest_answer + 1], dtype=float)
+    answers = sum(sizes[answer] for _, answer in sequences)
+    return np.array([len(sequences) * row, len(sequences) * row * row, answers], dtype=float)
 
 
 def shared_long_load(lengths: Lengths):

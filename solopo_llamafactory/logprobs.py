@@ -57,6 +57,21 @@ def answering_with_logps(output_layer: nn.Module, targets_A: Tensor) -> Iterator
             output_layer.forward = own
 
 
+@contextmanager
+def answering_at(output_layer: nn.Module | None, positions_A: Tensor) -> Iterator[None]:
+    """While open, `output_layer` is given (1, A, H) of its input (B, W, H): what stands at flat positions of (B * W)."""
+    if output_layer is None:
+        yield
+        return
+    handle = output_layer.register_forward_pre_hook(
+        lambda module, args: (args[0].flatten(0, 1)[positions_A][None], *args[1:])
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def answer_logps(token_logps_A: Tensor, lengths_NS: Tensor) -> Tensor:
     """Sum of each answer's token log-probs, (N, S) float32.
 

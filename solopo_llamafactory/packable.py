@@ -33,7 +33,8 @@ def below_adapter(model) -> PreTrainedModel:
 
 def text_part(model) -> nn.Module:
     """The layers that read text: all of the model's, or those of a multimodal model's language model."""
-    return below_adapter(model).get_decoder()
+    model = below_adapter(model)
+    return model.get_decoder() if hasattr(model, "get_decoder") else model
 
 
 def use_packed_attention(models: Iterable[PreTrainedModel], max_length: int) -> str | None:
@@ -96,6 +97,8 @@ def packing_obstacle(model: PreTrainedModel, max_length: int) -> str | None:
         return f"its attention `{implementation}` has no version for packed rows"
     if "logits_to_keep" not in inspect.signature(type(model).forward).parameters:
         return f"{type(model).__name__}.forward takes no `logits_to_keep`"
+    if getattr(model, "_is_stateful", False):  # transformers' mark of recurrent layers
+        return "some of its layers carry a state along the row, which would run from one sequence into the next"
 
     try:
         trial = _run_on_meta(model)

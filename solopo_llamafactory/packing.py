@@ -170,49 +170,49 @@ def pack(
 
 @dataclass(frozen=True)
 class PaddedBatch:
-    """The same batch as N * S separate rows for models that cannot take a packed row.
+    """The same batch in B separate rows, each sequence once, for models that cannot take a packed row.
 
-    Rows are padded on the left, so that all answers end at the last column and the logits of the last K columns,
-    K = longest answer + 1, hold every prediction. int64: input_ids_BW, attention_mask_BW, position_ids_BW;
-    answer_columns_A (flat index into the (B, K - 1) predictions of answer tokens), targets_A, answer_lengths_NS.
+    Rows are padded on the right, where causal layers do not look, so that a row's numbers do not depend on the rows
+    beside it: on the left, padding would move the borders of the chunks in which layers with a state work. int64:
+    input_ids_BW, attention_mask_BW, position_ids_BW; logit_positions_A (where in the flattened (B * W) rows the answer
+    tokens are predicted), targets_A, answer_lengths_NS.
     """
 
     input_ids_BW: Tensor
     attention_mask_BW: Tensor
     position_ids_BW: Tensor
-    num_logits: int
-    answer_columns_A: Tensor
+    logit_positions_A: Tensor
     targets_A: Tensor
     answer_lengths_NS: Tensor
 
 
 def pad(examples: Sequence[Example], sequences: dict[str, tuple[str, str]], pad_token_id: int) -> PaddedBatch:
-    """One left-padded row for each sequence of each example."""
+    """One row padded on the right for each sequence of each example; equal ones, such as of equal contexts, share one."""
     pairs = [
-        (getattr(example, prompt), getattr(example, answer))
+        (tuple(getattr(example, prompt)), tuple(getattr(example, answer)))
         for example in examples
         for prompt, answer in sequences.values()
     ]
-    width = max(len(prompt) + len(answer) for prompt, answer in pairs)
-    longest_answer = max(len(answer) for _, answer in pairs)
-    input_ids = torch.full((len(pairs), width), pad_token_id)
-    attention_mask = torch.zeros((len(pairs), width), dtype=torch.long)
-    position_ids = torch.zeros((len(pairs), width), dtype=torch.long)
-    answer_columns, targets = [], []
-    for row, (prompt, answer) in enumerate(pairs):
+    row_of = {pair: row for row, pair in enumerate(dict.fromkeys(pairs))}
+    width = max(len(prompt) + len(answer) for prompt, answer in row_of)
+    input_ids = torch.full((len(row_of), width), pad_token_id)
+    attention_mask = torch.zeros((len(row_of), width), dtype=torch.long)
+    position_ids = torch.zeros((len(row_of), width), dtype=torch.long)
+    for (prompt, answer), row in row_of.items():
         size = len(prompt) + len(answer)
-        input_ids[row, width - size :] = torch.tensor([*prompt, *answer])
-        attention_mask[row, width - size :] = 1
-        position_ids[row, width - size :] = torch.arange(size)
-        row_end = (row + 1) * longest_answer
-        answer_columns += range(row_end - len(answer), row_end)
+        input_ids[row, :size] = torch.tensor([*prompt, *answer])
+        attention_mask[row, :size] = 1
+        position_ids[row, :size] = torch.arange(size)
+    logit_positions, targets = [], []
+    for prompt, answer in pairs:
+        first = row_of[prompt, answer] * width + len(prompt) - 1
+        logit_positions += range(first, first + len(answer))
         targets += answer
     return PaddedBatch(
         input_ids_BW=input_ids,
         attention_mask_BW=attention_mask,
         position_ids_BW=position_ids,
-        num_logits=longest_answer + 1,
-        answer_columns_A=torch.tensor(answer_columns),
+        logit_positions_A=torch.tensor(logit_positions),
         targets_A=torch.tensor(targets),
         answer_lengths_NS=torch.tensor([len(answer) for _, answer in pairs]).view(len(examples), len(sequences)),
     )

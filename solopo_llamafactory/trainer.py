@@ -21,7 +21,7 @@ from .checkpointing import CheckpointingByNeed, FixedCheckpointing, checkpointed
 from .collator import MODEL_INPUTS
 from .guard import CollapseGuard
 from .host.imports import CustomDPOTrainer, logger
-from .logprobs import answer_logps, answering_with_logps, token_logps
+from .logprobs import answer_logps, answering_at, answering_with_logps, token_logps
 from .neftune import EmbeddingNoise
 from .nonfinite import NonfiniteLosses
 from .objectives import ALGORITHMS, Hyperparameters, reward_alignment
@@ -186,17 +186,22 @@ class SolopoTrainer(CustomDPOTrainer):
             inputs = {name: value for name, value in inputs.items() if name in self.forward_parameters}
         if self.noise is not None:
             self.noise.expect(batch)
-        last = self.ref_last_layer if is_ref_model and self.ref_model is not None else self.last_layer
-        if "packed_row" in batch and last is not None:
-            with answering_with_logps(last, batch["targets_A"]):
-                logps_A = model(**inputs, use_cache=False, return_dict=True).logits[0]
-        else:
-            logits = model(**inputs, use_cache=False, return_dict=True).logits
-            if "packed_row" in batch:
-                logits_AV = logits[0]
-            else:  # the last column predicts nothing of the row
-                logits_AV = logits[:, -batch["logits_to_keep"] : -1].flatten(0, 1)[batch["answer_columns_A"]]
-            logps_A = token_logps(logits_AV, batch["targets_A"])
+        of_ref_model = is_ref_model and self.ref_model is not None
+        last = self.ref_last_layer if of_ref_model else self.last_layer
+        selecting = nullcontext()
+        if "packed_row" not in batch:
+            owner = below_adapter(self.accelerator.unwrap_model(model))
+            selecting = answering_at(owner.get_output_embeddings(), batch["logit_positions_A"])
+        targets_A = batch["targets_A"]
+        with selecting:
+            if last is not None:
+                with answering_with_logps(last, targets_A):
+                    logps_A = model(**inputs, use_cache=False, return_dict=True).logits[0]
+            else:
+                logits = model(**inputs, use_cache=False, return_dict=True).logits
+                if logits.shape[:2] != (1, len(targets_A)):  # no output layer to select at
+                    logits = logits.flatten(0, 1)[batch["logit_positions_A"]][None]
+                logps_A = token_logps(logits[0], targets_A)
         logps_NS = answer_logps(logps_A, batch["answer_lengths_NS"])
         return dict(zip(self.sequence_names, logps_NS.unbind(1)))
 

@@ -52,11 +52,10 @@ def padded_logps(model, examples: list[Example], sequences: dict) -> torch.Tenso
         input_ids=batch.input_ids_BW,
         attention_mask=batch.attention_mask_BW,
         position_ids=batch.position_ids_BW,
-        logits_to_keep=batch.num_logits,
         use_cache=False,
     ).logits
-    logits = logits[:, :-1].flatten(0, 1)[batch.answer_columns_A]
-    return answer_logps(token_logps(logits, batch.targets_A), batch.answer_lengths_NS)
+    logps_A = token_logps(logits.flatten(0, 1)[batch.logit_positions_A], batch.targets_A)
+    return answer_logps(logps_A, batch.answer_lengths_NS)
 
 
 def gradients(model, logps: torch.Tensor) -> dict[str, torch.Tensor]:

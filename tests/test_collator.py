@@ -23,10 +23,9 @@ def test_packed():
 
 def test_padded():
     batch = SolopoCollator(sequences_of("both"), packed=False, pad_token_id=0)(FEATURES)
-    assert set(batch) & set(MODEL_INPUTS) == {"input_ids", "attention_mask", "position_ids", "logits_to_keep"}
+    assert set(batch) & set(MODEL_INPUTS) == {"input_ids", "attention_mask", "position_ids"}
     assert batch["input_ids"].shape == (6, 5)
-    assert batch["logits_to_keep"] == 3
-    assert batch["answer_columns_A"].shape == batch["targets_A"].shape == (9,)
+    assert batch["logit_positions_A"].shape == batch["targets_A"].shape == (9,)
 
 
 def test_batches_pass_through_worker_processes():

@@ -55,7 +55,7 @@ def test_the_predicted_load_of_padded_rows_is_the_padded_batch(view, align):
     assert padded_rows_load(LENGTHS, view, align)[:, 0].tolist() == [
         rows * width,
         rows * width * width,
-        rows * batch.num_logits,
+        len(batch.targets_A),
     ]
 
 

@@ -165,3 +165,33 @@ def test_the_last_layer_is_one_whose_output_is_returned_as_it_is():
 def test_a_model_that_scales_its_logits_still_packs():
     model = make_model("Granite", logits_scaling=2.0)
     assert packing_obstacle(model, max_length=100) is None
+
+
+LINEAR = {"layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 2, "head_dim": 8}
+LINEAR |= {"linear_num_value_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8}
+MAMBA = {"mamba_d_ssm": 64, "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_n_groups": 1, "mamba_d_state": 16}
+
+
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("Qwen3Next", {**LINEAR, **MOE, "shared_expert_intermediate_size": 16}),
+        ("FalconH1", {"head_dim": 8, **MAMBA}),
+        ("Lfm2", {"layer_types": ["conv", "full_attention"]}),
+    ],
+)
+def test_a_padded_row_does_not_depend_on_the_rows_beside_it(name, change):
+    """Layers with a state work in chunks of 64 tokens or more: padding on the left would move their borders."""
+    model = make_model(name, **change)
+    obstacle = packing_obstacle(model, max_length=100)
+    assert "state along the row" in obstacle or "layers use transformers' attention" in obstacle
+    one, other = make_examples(2)
+    one = one._replace(long_prompt_ids=list(range(10, 150)))
+    other = other._replace(long_prompt_ids=list(range(20, 287)))
+    sequences = sequences_of("both")
+    alone = padded_logps(model, [one], sequences)
+    torch.testing.assert_close(alone, plain_logps(model, [one], sequences), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(padded_logps(model, [one, other], sequences)[:1], alone, rtol=1e-6, atol=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        equal = padded_logps(model, [one._replace(long_prompt_ids=one.short_prompt_ids), other], sequences)
+    assert equal[0, 0] == equal[0, 2]  # computed once, so not one bit apart
