@@ -7,8 +7,13 @@ stage goes through it under the name `dpo`, whose workflow has the same signatur
 
 from functools import wraps
 
+from llamafactory.extras.misc import is_env_enabled
+from llamafactory.hparams import parser
+
 from .arguments import STAGE, check_run
 from .checkpoints import check_complete, last_complete_checkpoint
+from .join import asks_for_solopo
+from .unknown_keys import refuse_unknown_keys
 
 
 # What the last parsed arguments asked for; the host looks for checkpoints right after parsing.
@@ -21,6 +26,8 @@ def check_parsed_arguments(parse_train_args):
     @wraps(parse_train_args)
     def wrapper(args=None):
         global _parsed_solopo
+        if asks_for_solopo(args) and not is_env_enabled("ALLOW_EXTRA_ARGS"):  # the host's own switch
+            refuse_unknown_keys(args, parser._TRAIN_ARGS)
         parsed = parse_train_args(args)
         _parsed_solopo = _ours(parsed) is not None
         if _parsed_solopo:

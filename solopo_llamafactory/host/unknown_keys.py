@@ -1,0 +1,98 @@
+"""Arguments that LLaMA-Factory does not know, with what to write here instead.
+
+People bring recipes from other trainers, from forks of the host and from its earlier versions.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable
+from importlib.metadata import version
+from typing import Any
+
+
+ELSEWHERE = {
+    # TRL
+    "beta": "write `pref_beta`",
+    "loss_type": "write `pref_loss`",
+    "gamma": "write `simpo_gamma`",
+    "label_smoothing": "write `dpo_label_smoothing`",
+    "rpo_alpha": "write `pref_ftx`",
+    "max_seq_length": "write `cutoff_len`",
+    "max_prompt_length": "write `cutoff_len`, for prompt and answer together",
+    "max_completion_length": "write `cutoff_len`, for prompt and answer together",
+    "precompute_ref_log_probs": "write `solopo_precompute_ref`",
+    "padding_free": "remove it, the stage computes no padding",
+    "use_liger_loss": "write `enable_liger_kernel`",
+    "attn_implementation": "write `flash_attn: auto`, `sdpa`, `fa2` or `disabled`",
+    "torch_dtype": "write `bf16: true`",
+    "dtype": "write `bf16: true`",
+    "dataset_name": "write `dataset`, a name in dataset_info.json",
+    "use_peft": "write `finetuning_type: lora`",
+    "lora_r": "write `lora_rank`",
+    "lora_target_modules": "write `lora_target`",
+    "load_in_4bit": "write `quantization_bit: 4`",
+    "load_in_8bit": "write `quantization_bit: 8`",
+    # ms-swift
+    "model": "write `model_name_or_path`",
+    "train_type": "write `finetuning_type`",
+    "tuner_type": "write `finetuning_type`",
+    "rlhf_type": "write `stage: solopo` and `pref_loss`",
+    "target_modules": "write `lora_target`",
+    "attn_impl": "write `flash_attn: auto`, `sdpa`, `fa2` or `disabled`",
+    "val_dataset": "write `eval_dataset`",
+    "split_dataset_ratio": "write `val_size`",
+    "truncation_strategy": "write `solopo_overlong: drop` or `error`, nothing is cut",
+    # forks and earlier versions of the host
+    "sequence_parallel_size": "remove it, each GPU computes rows of its own",
+    "sequence_parallel_mode": "remove it, each GPU computes rows of its own",
+    "dpo_beta": "write `pref_beta`",
+    "orpo_beta": "write `pref_beta`",
+    "dpo_loss": "write `pref_loss`",
+    "dpo_ftx": "write `pref_ftx`",
+    "max_source_length": "write `cutoff_len`, for prompt and answer together",
+    "max_target_length": "write `cutoff_len`, for prompt and answer together",
+    "checkpoint_dir": "write `adapter_name_or_path`",
+    # earlier versions of transformers
+    "evaluation_strategy": "write `eval_strategy`",
+    "no_cuda": "write `use_cpu`",
+    "group_by_length": "remove it, a packed row has no padding to save",
+    "save_safetensors": "remove it, checkpoints are always in this format",
+    # the paper's words
+    "alpha": "write `solopo_alpha`",
+    "solo_alpha": "write `solopo_alpha`",
+    "short_prompt": "name it in dataset_info.json, under `columns`",
+    "long_prompt": "name it in dataset_info.json, under `columns`",
+}
+
+
+def refuse_unknown_keys(args: dict[str, Any] | list[str], classes: Iterable[type]) -> None:
+    """Raise ValueError, in one sentence, for arguments that are fields of none of the host's dataclasses.
+
+    Args:
+        args: the content of a YAML file, or the words of a command line.
+        classes: the dataclasses that the host parses.
+    """
+    known = {field.name for each in classes for field in dataclasses.fields(each)}
+    unknown = [key for key in _keys(args) if key not in known]
+    if not isinstance(args, dict):  # argparse takes beginnings of names, and `--no_...` for some switches
+        unknown = [key for key in unknown if not any(name.startswith(key.removeprefix("no_")) for name in known)]
+    if unknown:
+        raise ValueError(
+            f"LLaMA-Factory {version('llamafactory')} and `stage: solopo` have no argument "
+            f"{', none '.join(f'`{key}` ({_advice(key, known)})' for key in unknown)}."
+        )
+
+
+def _keys(args: dict[str, Any] | list[str]) -> list[str]:
+    if isinstance(args, dict):
+        return [str(key) for key in args]
+    return [word[2:].partition("=")[0].replace("-", "_") for word in args if word.startswith("--")]
+
+
+def _advice(key: str, known: set[str]) -> str:
+    if key in ELSEWHERE:
+        return ELSEWHERE[key]
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.75) or difflib.get_close_matches(
+        f"solopo_{key}", known, n=1, cutoff=0.85
+    )
+    return f"did you mean `{close[0]}`?" if close else "remove it"
