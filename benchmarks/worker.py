@@ -158,11 +158,10 @@ def make_measurement(cell: Cell, result: Path):
 
         def around_reference(self, compute: Callable) -> Callable:
             @wraps(compute)
-            def timed_compute() -> None:
-                examples = len(self.trainer.reference_examples)
+            def timed_compute(*args) -> None:
                 synchronize()
                 start = time.perf_counter()
-                compute()
+                examples = compute(*args)
                 synchronize()
                 self.reference_seconds = (time.perf_counter() - start) / examples
 

@@ -11,7 +11,7 @@ from .host.imports import create_ref_model, load_model, logger
 from .host.model_loading import working_rope_scaling
 from .packable import below_adapter, text_part, use_packed_attention
 from .packing import reference_sequences_of, sequences_of
-from .reference import ReferenceTable, cache_file, without_reference
+from .reference import ReferenceTable, cache_file, lacking
 from .report import DataReport
 from .tiling import tile_mlps
 from .trainer import SolopoTrainer
@@ -33,11 +33,12 @@ def assemble_trainer(
     sequences = sequences_of(finetuning_args.solopo_view, finetuning_args.solopo_align)
     reference_sequences = reference_sequences_of(sequences, finetuning_args.solopo_reference)
 
-    table, examples, use_ref_model = None, None, finetuning_args.use_ref_model
+    table, without_reference, use_ref_model = None, [], finetuning_args.use_ref_model
     if use_ref_model and finetuning_args.solopo_precompute_ref and training_args.do_train:
         table = ReferenceTable.open(cache_file(model_args, finetuning_args, config))
-        examples = without_reference(table, datasets_of(dataset_module), reference_sequences)
-        use_ref_model = examples is not None
+        evaluates = training_args.do_eval or training_args.eval_strategy != "no"
+        without_reference = lacking(table, datasets_of(dataset_module, evaluates), reference_sequences)
+        use_ref_model = bool(without_reference)
         if not use_ref_model:
             logger.info_rank0(f"Reference log-probs are read from {table.path}; no reference model is loaded.")
 
@@ -69,7 +70,7 @@ def assemble_trainer(
         finetuning_args=finetuning_args,
         longest_row=longest_row,
         reference_table=table,
-        reference_examples=examples,
+        without_reference=without_reference,
         data_collator=SolopoCollator(
             sequences=sequences,
             packed=packed,
@@ -88,9 +89,9 @@ def is_own_reference(training_args, finetuning_args) -> bool:
     return finetuning_args.use_ref_model and finetuning_args.ref_model is None and not training_args.do_train
 
 
-def datasets_of(dataset_module: dict[str, Any]) -> list[Dataset]:
-    """The training data and every evaluation set."""
-    evaluation = dataset_module.get("eval_dataset")
+def datasets_of(dataset_module: dict[str, Any], evaluates: bool) -> list[Dataset]:
+    """The training data and, where the run evaluates, every evaluation set."""
+    evaluation = dataset_module.get("eval_dataset") if evaluates else None
     evaluation = list(evaluation.values()) if isinstance(evaluation, dict) else [evaluation]
     return [dataset for dataset in [dataset_module.get("train_dataset"), *evaluation] if dataset is not None]
 

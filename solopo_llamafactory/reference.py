@@ -14,17 +14,19 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, concatenate_datasets
+from accelerate.data_loader import SeedableRandomSampler
+from datasets import Dataset
 from huggingface_hub import constants
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, SequentialSampler
 from tqdm import tqdm
 from transformers.integrations import is_deepspeed_zero3_enabled
 
@@ -113,12 +115,29 @@ class ReferenceTable:
         return [i for i, row in enumerate(rows) if any(d not in self.logps for d in digests_of(row, sequences))]
 
 
-def without_reference(
+def lacking(
     table: ReferenceTable, datasets: Sequence[Dataset], sequences: dict[str, tuple[str, str]]
-) -> Dataset | None:
-    """The examples of all datasets with a sequence that the table lacks, or None when it has them all."""
-    parts = [dataset.select(missing) for dataset in datasets if (missing := table.missing(dataset, sequences))]
-    return concatenate_datasets(parts) if parts else None
+) -> list[tuple[Dataset, list[int]]]:
+    """The datasets that hold sequences which the table lacks, each with the indices of these examples."""
+    found = [(dataset, table.missing(dataset, sequences)) for dataset in datasets]
+    return [(dataset, missing) for dataset, missing in found if missing]
+
+
+def indices_of_first_batches(loader: DataLoader, count: int) -> set[int] | None:
+    """The examples in the first `count` batches of every process; None where they may be all, or are not known.
+
+    Args:
+        loader: as accelerate prepared it, before its first epoch.
+    """
+    sampler = getattr(
+        loader.batch_sampler, "batch_sampler", loader.batch_sampler
+    ).sampler  # below the shares of processes
+    # Looking at what another sampler draws would change what it draws next.
+    known = isinstance(sampler, (SequentialSampler, SeedableRandomSampler)) and count < len(loader)
+    if not same_everywhere(known):
+        return None
+    own = {index for batch in islice(loader.batch_sampler, count) for index in batch}
+    return set().union(*gather(own))
 
 
 def fill(

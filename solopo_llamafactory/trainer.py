@@ -6,15 +6,16 @@ an example (see `packing.sequences_of`), A answer tokens, V vocabulary, M metric
 
 import inspect
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
 from accelerate.utils.memory import clear_device_cache
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
 from .checkpointing import CheckpointingByNeed, FixedCheckpointing, checkpointed_layers
@@ -27,7 +28,7 @@ from .nonfinite import NonfiniteLosses
 from .objectives import ALGORITHMS, Hyperparameters, reward_alignment
 from .packable import below_adapter, last_layer, text_part
 from .packing import sequences_of
-from .reference import ReferenceTable, fill
+from .reference import ReferenceTable, fill, indices_of_first_batches
 
 
 class SolopoTrainer(CustomDPOTrainer):
@@ -36,8 +37,9 @@ class SolopoTrainer(CustomDPOTrainer):
     Args:
         longest_row: tokens of the longest row that the collator will make for training.
         reference_table: reference log-probs instead of a reference in each step.
-        reference_examples: what the table lacks. It is computed when training begins, from `ref_model`, which is then
-            let go, or from the model without its adapter.
+        without_reference: datasets with the indices of the examples that the table lacks. What the run will use of them
+            is computed when training begins, from `ref_model`, which is then let go, or from the model without its
+            adapter.
     """
 
     # For the model card that TRL writes beside each checkpoint.
@@ -64,7 +66,7 @@ class SolopoTrainer(CustomDPOTrainer):
         finetuning_args,
         longest_row: int,
         reference_table: ReferenceTable | None = None,
-        reference_examples: Dataset | None = None,
+        without_reference: Sequence[tuple[Dataset, list[int]]] = (),
         **kwargs,
     ):
         self.algorithm = ALGORITHMS[finetuning_args.pref_loss]
@@ -74,7 +76,7 @@ class SolopoTrainer(CustomDPOTrainer):
             label_smoothing=finetuning_args.dpo_label_smoothing,
         )
         self.sequence_names = list(sequences_of(finetuning_args.solopo_view, finetuning_args.solopo_align))
-        self.reference_table, self.reference_examples = reference_table, reference_examples
+        self.reference_table, self.without_reference = reference_table, without_reference
         self.forward_parameters = inspect.signature(type(below_adapter(kwargs["model"])).forward).parameters
         # None for a model that changes the logits after its last layer: then they are computed whole.
         self.last_layer, self.ref_last_layer = (
@@ -94,7 +96,7 @@ class SolopoTrainer(CustomDPOTrainer):
         self.add_callback(self.nonfinite)
         if finetuning_args.solopo_view == "both":
             self.add_callback(CollapseGuard(finetuning_args))
-        if reference_examples is not None:
+        if without_reference:
             self.add_callback(_ReferenceFirst(self))
 
     def _choose_checkpointing(self, longest_row: int) -> FixedCheckpointing | CheckpointingByNeed:
@@ -149,21 +151,38 @@ class SolopoTrainer(CustomDPOTrainer):
                 "complete one."
             ) from err
 
-    def complete_reference_table(self) -> None:
-        """Compute what the table lacks, then let the reference model go. A second call has nothing to do."""
-        if self.reference_examples is None:
-            return
-        fill(
-            self.reference_table,
-            self.reference_examples,
-            self.data_collator.of_reference(),
-            self._score_by_reference,
-            batch_size=self.args.per_device_train_batch_size,
-            num_workers=self.args.dataloader_num_workers,
-        )
+    def complete_reference_table(self, train_loader: DataLoader | None = None) -> int:
+        """Compute what the table lacks, then let the reference model go. A second call has nothing to do.
+
+        Args:
+            train_loader: the training data as the run will read it; a run of few steps needs a part of it.
+
+        Returns:
+            How many examples were computed, by all processes.
+        """
+        if not self.without_reference:
+            return 0
+        used = None
+        if train_loader is not None:
+            batches = self.state.max_steps * self.args.gradient_accumulation_steps
+            used = indices_of_first_batches(train_loader, batches)
+        parts = [
+            dataset.select(i for i in missing if used is None or dataset is not self.train_dataset or i in used)
+            for dataset, missing in self.without_reference
+        ]
+        examples = concatenate_datasets([part for part in parts if len(part)]) if any(map(len, parts)) else []
+        if len(examples):
+            fill(
+                self.reference_table,
+                examples,
+                self.data_collator.of_reference(),
+                self._score_by_reference,
+                batch_size=self.args.per_device_train_batch_size,
+                num_workers=self.args.dataloader_num_workers,
+            )
         where = self.reference_table.path or "not kept on disk, because nothing tells this model from others"
-        logger.info_rank0(f"Reference log-probs of {len(self.reference_examples)} examples: {where}.")
-        self.reference_examples = None
+        logger.info_rank0(f"Reference log-probs of {len(examples)} examples were computed: {where}.")
+        self.without_reference = ()
         if self.ref_model is not None:
             reference, self.ref_model, self.ref_last_layer = self.ref_model, None, None
             if hasattr(reference, "destroy"):  # a DeepSpeed engine
@@ -172,6 +191,7 @@ class SolopoTrainer(CustomDPOTrainer):
             free_weights(reference)
             del reference
             clear_device_cache(garbage_collection=True)
+        return len(examples)
 
     def _score_by_reference(self, batch: dict[str, Any]) -> Tensor:
         batch = self._prepare_inputs(batch)
@@ -336,5 +356,5 @@ class _ReferenceFirst(TrainerCallback):
     def __init__(self, trainer: SolopoTrainer) -> None:
         self.trainer = trainer
 
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
-        self.trainer.complete_reference_table()
+    def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs) -> None:
+        self.trainer.complete_reference_table(train_dataloader)

@@ -24,7 +24,9 @@ ONE, TWO, THREE = (Dataset.from_dict({"id": [name]}) for name in "abc")
     ],
 )
 def test_datasets_of_a_run(module, expected):
-    assert [dataset["id"] for dataset in datasets_of(module)] == [dataset["id"] for dataset in expected]
+    assert [each["id"] for each in datasets_of(module, evaluates=True)] == [each["id"] for each in expected]
+    trained = [ONE] if "train_dataset" in module else []
+    assert [each["id"] for each in datasets_of(module, evaluates=False)] == [each["id"] for each in trained]
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,6 @@ def test_the_reference_is_loaded_for_losses_with_one_and_once(overrides, loads, 
     create = assembly.create_ref_model
     monkeypatch.setattr(assembly, "create_ref_model", lambda *args: loaded.append(args) or create(*args))
     for name in ("first", "second"):
-        run_host(arguments(output_dir=str(tmp_path / name), **overrides))
+        run_host(arguments(output_dir=str(tmp_path / name), max_steps=8, **overrides))
     assert len(loaded) == loads
     assert (tmp_path / "cache/solopo").is_dir() == bool(loads)

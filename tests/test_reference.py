@@ -20,8 +20,9 @@ from solopo_llamafactory.reference import (
     cache_file,
     digests_of,
     fill,
+    indices_of_first_batches,
+    lacking,
     sequence_digest,
-    without_reference,
 )
 
 
@@ -56,6 +57,7 @@ def test_cached_equals_live(pref_loss, solopo_reference, train, tmp_path, loaded
         "solopo_reference": solopo_reference,
         "solopo_allow_unbounded": True,
         "learning_rate": 1e-2,
+        "max_steps": 8,  # an epoch
     }
     live = train(solopo_precompute_ref=False, output_dir=str(tmp_path / "live"), **common)
     cached = train(output_dir=str(tmp_path / "cached"), **common)
@@ -154,6 +156,78 @@ def test_the_reference_does_not_depend_on_the_seed(precompute, train, tmp_path, 
     assert logs[0]["logps/chosen"] != pytest.approx(logs[1]["logps/chosen"], rel=1e-5)
 
 
+@pytest.mark.parametrize("shuffling", [True, False])
+@pytest.mark.parametrize("finetuning_type", ["full", "lora"])
+def test_a_run_of_few_steps_computes_what_it_uses(
+    finetuning_type, shuffling, train, tmp_path, tiny_qwen2, monkeypatch
+):
+    """2 steps of 2 x 2 of 16 examples; then the whole run computes the others, and its losses are the live ones."""
+    import shutil
+
+    computed = []
+    fill_table = reference.fill
+    monkeypatch.setattr(
+        "solopo_llamafactory.trainer.fill",
+        lambda table, examples, *rest, **more: (
+            computed.append(len(examples)) or fill_table(table, examples, *rest, **more)
+        ),
+    )
+    common = {"pref_loss": "sigmoid", "finetuning_type": finetuning_type, "learning_rate": 1e-2}
+    common |= {"model_name_or_path": str(shutil.copytree(tiny_qwen2, tmp_path / "model"))}  # of an own table
+    common |= {"gradient_accumulation_steps": 2, "disable_shuffling": not shuffling}
+    train(max_steps=2, output_dir=str(tmp_path / "trial"), **common)
+    assert computed == [8]
+    cached = train(max_steps=6, output_dir=str(tmp_path / "cached"), **common)
+    assert computed == [8, 8]
+    live = train(max_steps=6, solopo_precompute_ref=False, output_dir=str(tmp_path / "live"), **common)
+    assert [log["loss"] for log in cached] == pytest.approx([log["loss"] for log in live], rel=1e-5)
+
+
+def test_an_evaluation_that_is_not_asked_for_is_not_computed(train, tmp_path, tiny_qwen2, monkeypatch):
+    import shutil
+
+    computed = []
+    monkeypatch.setattr(
+        "solopo_llamafactory.trainer.fill",
+        lambda table, examples, *rest, **more: (
+            computed.append(len(examples)) or reference.fill(table, examples, *rest, **more)
+        ),
+    )
+    path = str(shutil.copytree(tiny_qwen2, tmp_path / "model"))
+    train(pref_loss="sigmoid", model_name_or_path=path, val_size=4, max_steps=20, output_dir=str(tmp_path / "output"))
+    assert computed == [12]
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_indices_of_first_batches_are_those_that_the_loaders_read(processes):
+    """As accelerate shares batches out, and without moving what a sampler draws next."""
+    from accelerate.data_loader import prepare_data_loader
+    from torch.utils.data import DataLoader, SequentialSampler
+
+    dataset = list(range(31))
+    for shuffle in (True, False):
+        torch.manual_seed(0)
+        plain = DataLoader(dataset, batch_size=2, shuffle=shuffle)
+        loaders = [
+            prepare_data_loader(
+                plain,
+                num_processes=processes,
+                process_index=i,
+                use_seedable_sampler=True,
+                data_seed=7,
+                put_on_device=False,
+            )
+            for i in range(processes)
+        ]
+        looked_at = [indices_of_first_batches(loader, 3) for loader in loaders]
+        read = [{int(i) for batch in list(loader)[:3] for i in batch} for loader in loaders]
+        assert looked_at == read
+        assert indices_of_first_batches(loaders[0], len(loaders[0])) is None
+    other = prepare_data_loader(DataLoader(dataset, batch_size=2, shuffle=True), use_seedable_sampler=False)
+    assert indices_of_first_batches(other, 1) is None
+    assert isinstance(plain.sampler, SequentialSampler)
+
+
 def test_tables_of_the_first_version_are_not_used(tmp_path, describe, monkeypatch):
     """They may hold noise of training."""
     now = describe()
@@ -233,16 +307,16 @@ def test_an_interrupted_computation_goes_on_where_it_was_saved(tmp_path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         fill(ReferenceTable(path), dataset, collate, interrupted, batch_size=2)
     table = ReferenceTable.open(path)
-    rest = without_reference(table, [dataset], SEQUENCES)
-    assert rest.to_list() == EXAMPLES[4:]
-    fill(table, rest, collate, score, batch_size=2)
-    assert without_reference(table, [dataset], SEQUENCES) is None
+    ((same, missing),) = lacking(table, [dataset], SEQUENCES)
+    assert same is dataset and missing == [4]
+    fill(table, dataset.select(missing), collate, score, batch_size=2)
+    assert lacking(table, [dataset], SEQUENCES) == []
 
 
 def test_more_data_needs_only_the_new_examples(tmp_path):
     table = ReferenceTable(None)
     fill(table, Dataset.from_list(EXAMPLES[:2]), collate, score, batch_size=1)
-    assert len(without_reference(table, [Dataset.from_list(EXAMPLES)], SEQUENCES)) == 3
+    assert lacking(table, [Dataset.from_list(EXAMPLES)], SEQUENCES)[0][1] == [2, 3, 4]
     table.save()  # without a path nothing is written
     assert list(Path(tmp_path).iterdir()) == []
 
