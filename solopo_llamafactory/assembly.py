@@ -51,6 +51,9 @@ def assemble_trainer(
         else:
             ref_model = create_ref_model(model_args, finetuning_args)
 
+    if finetuning_args.use_ref_model and training_args.do_train:
+        logger.info_rank0(f"Rewards are measured from {reference_in_words(model_args, finetuning_args)}.")
+
     models = [model] if ref_model in (None, model) else [model, ref_model]
     packed = switch_to_packed_rows(models, data_args.cutoff_len)
     multiple = GPU_LENGTH_MULTIPLE if torch.cuda.is_available() else 1
@@ -87,6 +90,21 @@ def assemble_trainer(
 def is_own_reference(training_args, finetuning_args) -> bool:
     """Whether a model is compared with itself: evaluation only, without a reference named, as in the host's stage."""
     return finetuning_args.use_ref_model and finetuning_args.ref_model is None and not training_args.do_train
+
+
+def reference_in_words(model_args, finetuning_args) -> str:
+    """What the reference model is, which for LoRA depends on the adapters that a run begins with."""
+    if finetuning_args.ref_model is not None:
+        adapters = finetuning_args.ref_model_adapters
+        return f"`ref_model: {finetuning_args.ref_model}`" + (f" with the adapter {adapters}" if adapters else "")
+    if finetuning_args.finetuning_type != "lora" or not model_args.adapter_name_or_path:
+        return "the model as it is before this run"
+    if finetuning_args.create_new_adapter:
+        return "the model with the adapters of `adapter_name_or_path`, as it is before this run"
+    return (
+        f"the model without its adapter {model_args.adapter_name_or_path[-1]}, as in the host's dpo stage: set "
+        "`create_new_adapter: true` to measure from the model with it"
+    )
 
 
 def datasets_of(dataset_module: dict[str, Any], evaluates: bool) -> list[Dataset]:

@@ -55,6 +55,13 @@ def test_its_dataset_is_registered(path):
     assert (entry.get("formatting") == "solopo") == (read(path)["stage"] == "solopo")
 
 
+@pytest.mark.parametrize("path", RECIPES + BASELINES, ids=name)
+def test_its_head_names_the_build_that_makes_its_data(path):
+    (build,) = set(re.findall(r"`solopo build (\S+\.yaml)`", "".join(path.read_text().splitlines(True)[:3])))
+    entry = json.loads((ROOT / "dataset_info.json").read_text())[read(path)["dataset"]]
+    assert entry["file_name"] == read(ROOT / build)["output"]
+
+
 @pytest.mark.parametrize("recipe, alpha", PAPER_ALPHA.items())
 def test_the_papers_alpha(recipe, alpha):
     assert read(ROOT / "recipes" / f"{recipe}.yaml")["solopo_alpha"] == alpha
