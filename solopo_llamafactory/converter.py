@@ -19,6 +19,7 @@ MESSAGES = [{"role": Value("string"), "content": Value("string")}]
 FEATURES = Features(
     {
         "id": Value("string"),
+        "data_set": Value("string"),  # its name in dataset_info.json
         "short_prompt": MESSAGES,
         "short_system": Value("string"),
         "long_prompt": MESSAGES,
@@ -56,7 +57,9 @@ class SolopoDatasetConverter(DatasetConverter):
     """Converts a row of a dataset with `"formatting": "solopo"`.
 
     A prompt is a string (one user message) or a list of chat messages that ends with the user. A system message comes
-    first in the list or stands in the field `system`.
+    first in the list or stands in the field `system`. As in the host's alpaca format, the text of a `query` column
+    follows that of the prompt on a new line, and the pairs of a `history` column are earlier turns; both belong to
+    both prompts.
     """
 
     version: str = field(default=__version__)  # part of the datasets cache's fingerprint
@@ -64,10 +67,10 @@ class SolopoDatasetConverter(DatasetConverter):
     def __call__(self, example: dict[str, Any]) -> dict[str, Any]:
         attr = self.dataset_attr
         row = dict.fromkeys(FEATURES)
-        row["id"] = _example_id(example)
+        row["id"], row["data_set"] = _example_id(example), attr.key
         try:
             for media in ("images", "videos", "audios"):
-                if example.get(media):
+                if example.get(getattr(attr, media) or media):
                     raise DropRow(f"has {media}")
             system = example.get(attr.system or "system") or ""
             if not isinstance(system, str):
@@ -79,18 +82,42 @@ class SolopoDatasetConverter(DatasetConverter):
             row["short_system"], row["short_prompt"] = self._prompt(example, attr.prompt, "short_prompt", system)
             row["long_system"], row["long_prompt"] = self._prompt(example, attr.long_prompt, "long_prompt", system)
         except DropRow as reason:
-            return {**dict.fromkeys(FEATURES), "id": row["id"], "drop_reason": str(reason)}
+            return {
+                **dict.fromkeys(FEATURES),
+                "id": row["id"],
+                "data_set": row["data_set"],
+                "drop_reason": str(reason),
+            }
         return row
 
     def _prompt(self, example: dict, column: str, name: str, system: str) -> tuple[str, list[dict[str, str]]]:
         value = example.get(column)
+        history, query = self._history(example), self._query(example)
         if isinstance(value, list) and value:
+            if history or query:
+                raise DropRow(f"{name} is a list of messages beside a `{'history' if history else 'query'}` column")
             messages = [self._message(message, name) for message in value]
             if messages[0]["role"] == "system":
                 system = messages.pop(0)["content"]
             self._check_turns(messages, name)
             return system, messages
-        return system, [{"role": "user", "content": _text(example, column, name)}]
+        text = "\n".join([_text(example, column, name), *query])
+        return system, [*history, {"role": "user", "content": text}]
+
+    def _query(self, example: dict) -> list[str]:
+        query = example.get(self.dataset_attr.query) if self.dataset_attr.query else None
+        return [] if query is None or not str(query).strip() else [_text(example, self.dataset_attr.query, "query")]
+
+    def _history(self, example: dict) -> list[dict[str, str]]:
+        """Earlier turns from pairs of a question and its answer."""
+        column = self.dataset_attr.history
+        turns = (example.get(column) if column else None) or []
+        if not isinstance(turns, list) or not all(_is_pair_of_texts(turn) for turn in turns):
+            raise DropRow("history is not a list of [question, answer] pairs of text")
+        for text in (text for turn in turns for text in turn):
+            _check_date(text, "history")
+        roles = ("user", "assistant")
+        return [{"role": role, "content": text} for turn in turns for role, text in zip(roles, turn)]
 
     def _message(self, message: Any, name: str) -> dict[str, str]:
         attr = self.dataset_attr
@@ -122,6 +149,10 @@ class SolopoDatasetConverter(DatasetConverter):
             raise DropRow(f"{name} does not end with the user")
         if not messages[-1]["content"].strip():
             raise DropRow(f"empty {name}")
+
+
+def _is_pair_of_texts(turn: Any) -> bool:
+    return isinstance(turn, list) and len(turn) == 2 and all(isinstance(text, str) for text in turn)
 
 
 def _first(message: dict, *keys: str) -> Any:

@@ -13,7 +13,7 @@ from datasets import Features, Value
 
 from . import __version__
 from .converter import DropRow
-from .host.imports import DatasetProcessor
+from .host.imports import MEDIA_PLACEHOLDERS, DatasetProcessor
 
 
 TOKENS = [Value("int32")]
@@ -21,6 +21,7 @@ TOKEN_COLUMNS = ("short_prompt_ids", "long_prompt_ids", "chosen_ids", "rejected_
 FEATURES = Features(
     {
         "id": Value("string"),
+        "data_set": Value("string"),
         **dict.fromkeys(TOKEN_COLUMNS, TOKENS),
         "chat_tokens": [Value("string")],  # control tokens of the tokenizer that stand in the texts themselves
         "drop_reason": Value("string"),
@@ -47,7 +48,7 @@ class SolopoDatasetProcessor(DatasetProcessor):
             print(f"{column.removesuffix('_ids')}:\n{self.tokenizer.decode(example[column])}")
 
     def _process(self, row: dict[str, Any]) -> dict[str, Any]:
-        output = {**dict.fromkeys(FEATURES), "id": row["id"], "drop_reason": row["drop_reason"]}
+        output = {**dict.fromkeys(FEATURES), **{key: row[key] for key in ("id", "data_set", "drop_reason")}}
         if row["drop_reason"] is None:
             try:
                 output |= self._tokenise(row)
@@ -58,6 +59,7 @@ class SolopoDatasetProcessor(DatasetProcessor):
     def _tokenise(self, row: dict[str, Any]) -> dict[str, list]:
         for prompt in ("short_prompt", "long_prompt"):
             self._check_prompt(row[prompt], prompt)
+        self._check_media(row)
 
         # Templates render message by message, so what holds after the short prompt for the rejected answer holds after
         # the long one: the long prompt, most of the work, is tokenised once.
@@ -107,6 +109,21 @@ class SolopoDatasetProcessor(DatasetProcessor):
                 slots = self.template.format_user.apply(content=message["content"], idx=str(turn // 2))
                 if not any(isinstance(slot, str) and message["content"] in slot for slot in slots):
                     raise DropRow(f"the template changes the text of {name}")
+
+    def _check_media(self, row: dict[str, Any]) -> None:
+        """A multimodal template's plugin looks for a medium at each placeholder; without one the text is its own."""
+        if not self._takes_media:
+            return
+        for name in ("short_prompt", "long_prompt", "chosen", "rejected"):
+            texts = [row[name]] if isinstance(row[name], str) else [message["content"] for message in row[name]]
+            for placeholder in MEDIA_PLACEHOLDERS:
+                if any(placeholder in text for text in texts):
+                    raise DropRow(f"{name} holds the placeholder {placeholder}")
+
+    @cached_property
+    def _takes_media(self) -> bool:
+        plugin = self.template.mm_plugin
+        return any(getattr(plugin, f"{media}_token") is not None for media in ("image", "video", "audio"))
 
     def _check_answer(self, answer: str, answer_ids: list[int], name: str) -> None:
         if self.template.enable_thinking is False and not self.template.remove_thought(answer).strip():

@@ -1,6 +1,7 @@
 """Dropping examples, counting them by reason, and the summary that a person reads before training starts."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyarrow.compute as pc
 from datasets import Dataset
 
 from .cost import Lengths, ModelShape, packed_row_load, padded_long_load, shared_long_load
+from .drops import DataSetLoss
 from .packing import sequences_of
 from .processor import TOKEN_COLUMNS
 
@@ -23,14 +25,22 @@ class DataReport:
         dropped: number of examples by reason.
         lengths: the kept examples' tokens by column (`short_prompt_ids`, ...).
         chat_tokens: number of kept examples by control token in their texts.
+        losses: what each of the split's data sets lost, by its name.
     """
 
     dropped: dict[str, int]
     lengths: dict[str, list[int]]
     chat_tokens: dict[str, int] = field(default_factory=dict)
+    losses: dict[str, DataSetLoss] = field(default_factory=dict)
 
     def to_dict(self) -> dict:
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "DataReport":
+        """The report that `to_dict` wrote."""
+        losses = {name: DataSetLoss(**loss) for name, loss in values["losses"].items()}
+        return cls(**{**values, "losses": losses})
 
     @property
     def num_kept(self) -> int:
@@ -62,45 +72,58 @@ class DataReport:
         return int(np.sort(rows)[-batch_size:].sum())
 
 
-def filter_dataset(dataset: Dataset, cutoff_len: int, finetuning_args) -> tuple[Dataset, DataReport]:
+def filter_dataset(
+    dataset: Dataset, cutoff_len: int, finetuning_args, split: str = "train", all_needed: bool = True
+) -> tuple[Dataset, DataReport]:
     """Drop the rows with a `drop_reason` and those over `cutoff_len`, and count both.
 
     Only sequences that are trained on must fit: long + chosen and short + either answer by default.
 
+    Args:
+        dataset: the processor's rows.
+        cutoff_len: tokens of a prompt with its answer.
+        finetuning_args: the stage's arguments.
+        split: the name to call it by.
+        all_needed: whether a data set of the split that is lost as a whole is an error.
+
     Raises:
-        ValueError: when nothing is left, or at the first over-long row with `solopo_overlong: error`.
+        ValueError: when nothing is left of the split or of one of its data sets, or at the first over-long row with
+            `solopo_overlong: error`.
     """
     lengths = {column: _list_lengths(dataset, column) for column in TOKEN_COLUMNS}
     sequences = sequences_of(finetuning_args.solopo_view, finetuning_args.solopo_align)
     longest = np.max([lengths[prompt] + lengths[answer] for prompt, answer in sequences.values()], axis=0)
 
-    reasons = dataset["drop_reason"][:]
+    reasons, data_sets = dataset["drop_reason"][:], np.array(dataset["data_set"][:])
     for i in np.flatnonzero(longest > cutoff_len):
         if reasons[i] is not None:
             continue
         if finetuning_args.solopo_overlong == "error":
             raise ValueError(
-                f"Example `{dataset[int(i)]['id']}` has {longest[i]:.0f} tokens, more than `cutoff_len: {cutoff_len}`: "
-                "raise cutoff_len, or set `solopo_overlong: drop`."
+                f"Example `{dataset[int(i)]['id']}` of data set `{data_sets[i]}` has {longest[i]:.0f} tokens, more than "
+                f"`cutoff_len: {cutoff_len}`: raise cutoff_len, or set `solopo_overlong: drop`."
             )
         reasons[i] = "over-long"
 
+    losses = {}
+    for name in dict.fromkeys(data_sets.tolist()):
+        rows = np.flatnonzero(data_sets == name)
+        losses[name] = DataSetLoss(len(rows), _count(reasons[i] for i in rows), float(longest[rows].max()))
     kept = [i for i, reason in enumerate(reasons) if reason is None]
-    dropped = dict(Counter(reason for reason in reasons if reason is not None).most_common())
-    if not kept:
-        listed = ", ".join(f"{reason} ({count})" for reason, count in dropped.items())
-        raise ValueError(
-            f"No example is left of {len(reasons)}: {listed or 'the dataset is empty'}; `cutoff_len` is {cutoff_len} "
-            f"and the longest has {longest.max(initial=0):.0f} tokens."
-        )
+    lost = [name for name, loss in losses.items() if loss.num_dropped == loss.total]
+    if lost and (all_needed or not kept):
+        raise ValueError(" ".join(losses[name].sentence(name, split, cutoff_len) for name in lost))
     dataset = dataset.select(kept)
-    chat_tokens = Counter(token for tokens in dataset["chat_tokens"] for token in tokens)
+    chat_tokens = _count(token for tokens in dataset["chat_tokens"] for token in tokens)
     report = DataReport(
-        dropped,
-        {column: values[kept].tolist() for column, values in lengths.items()},
-        dict(chat_tokens.most_common()),
+        _count(reasons), {column: values[kept].tolist() for column, values in lengths.items()}, chat_tokens, losses
     )
-    return dataset.remove_columns(["chat_tokens", "drop_reason"]), report
+    return dataset.remove_columns(["data_set", "chat_tokens", "drop_reason"]), report
+
+
+def _count(values: Iterable[str | None]) -> dict[str, int]:
+    """How often each text occurs, the commonest first."""
+    return dict(Counter(value for value in values if value is not None).most_common())
 
 
 def summary(report: DataReport, split: str, config, view: str, align: str) -> str:

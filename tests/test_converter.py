@@ -13,7 +13,7 @@ def convert(row: dict, **entry) -> dict:
     columns = {"prompt": "short_prompt", "long_prompt": "long_prompt", "chosen": "chosen", "rejected": "rejected"}
     attr = DatasetAttr("file", dataset_name="d")
     attr.join({"formatting": "solopo", "ranking": True, "columns": columns, **entry})
-    attr.long_prompt = "long_prompt"
+    attr.long_prompt, attr.key = "long_prompt", "d"
     return SolopoDatasetConverter(attr, data_args=None)(row)
 
 
@@ -78,6 +78,56 @@ def test_tool_results_may_end_a_prompt():
 def test_the_system_field():
     assert convert({**ROW, "system": "Be short."})["short_system"] == "Be short."
     assert convert({**ROW, "system": None})["short_system"] == ""
+
+
+COLUMNS = {"prompt": "short_prompt", "long_prompt": "long_prompt", "chosen": "chosen", "rejected": "rejected"}
+TURNS = {"columns": {**COLUMNS, "query": "question", "history": "turns"}}
+
+
+@pytest.mark.parametrize("question, expected", [("q", "{}\nq"), ("", "{}"), (None, "{}"), (" \n", "{}")])
+def test_a_query_follows_both_prompts_on_a_new_line(question, expected):
+    row = convert({**ROW, "question": question}, **TURNS)
+    assert row["drop_reason"] is None
+    assert row["short_prompt"] == user(expected.format("s")) and row["long_prompt"] == user(expected.format("l"))
+
+
+@pytest.mark.parametrize("turns", [None, [], [["a", "b"]], [["a", "b"], ["c", ""]]])
+def test_history_stands_before_both_prompts(turns):
+    row = convert({**ROW, "turns": turns}, **TURNS)
+    earlier = [
+        {"role": role, "content": text} for turn in turns or [] for role, text in zip(("user", "assistant"), turn)
+    ]
+    assert row["short_prompt"] == [*earlier, *user("s")] and row["long_prompt"] == [*earlier, *user("l")]
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"turns": "a"}, "history is not a list of [question, answer] pairs of text"),
+        ({"turns": [["a"]]}, "history is not a list of [question, answer] pairs of text"),
+        ({"turns": [["a", 3]]}, "history is not a list of [question, answer] pairs of text"),
+        ({"turns": [["a", "1960-01-31 00:00:00"]]}, "history is a bare date, which reading JSON may have rewritten"),
+        ({"question": 3}, "query is not text"),
+        ({"short_prompt": "", "question": "q"}, "empty short_prompt"),
+        ({"short_prompt": user("s"), "question": "q"}, "short_prompt is a list of messages beside a `query` column"),
+        (
+            {"long_prompt": user("l"), "turns": [["a", "b"]]},
+            "long_prompt is a list of messages beside a `history` column",
+        ),
+    ],
+)
+def test_reasons_of_query_and_history(change, reason):
+    assert convert({**ROW, **change}, **TURNS)["drop_reason"] == reason
+
+
+@pytest.mark.parametrize("media", ["images", "videos", "audios"])
+@pytest.mark.parametrize(
+    "value, dropped", [(["a.png"], True), ("a.png", True), ([], False), (None, False), ("", False)]
+)
+def test_only_rows_that_hold_media_are_dropped(media, value, dropped):
+    entry = {"columns": {**COLUMNS, media: "files"}}
+    assert convert({**ROW, "files": value}, **entry)["drop_reason"] == (f"has {media}" if dropped else None)
+    assert convert({**ROW, media: value})["drop_reason"] == (f"has {media}" if dropped else None)
 
 
 def test_ids_come_from_the_content_where_there_are_none():

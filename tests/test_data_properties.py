@@ -106,7 +106,7 @@ def check_kept_or_named(processor: SolopoDatasetProcessor, record: dict) -> dict
     assert list(output) == list(FEATURES)
     if output["drop_reason"] is not None:
         assert output["drop_reason"].startswith(REASONS)
-        assert {value for key, value in output.items() if key not in ("id", "drop_reason")} == {None}
+        assert {value for key, value in output.items() if key not in ("id", "data_set", "drop_reason")} == {None}
         return output
 
     decode, template = processor.tokenizer.decode, processor.template

@@ -1,21 +1,24 @@
 """Counting and dropping on the mapped dataset, and the summary."""
 
+import json
 from itertools import combinations
 from types import SimpleNamespace
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from test_cost import QWEN_7B
 
+from solopo_llamafactory.drops import warnings_of
 from solopo_llamafactory.packing import Example, pack, pad, sequences_of
 from solopo_llamafactory.processor import FEATURES
 from solopo_llamafactory.report import DataReport, filter_dataset, predicted_ratios, summary
 
 
-def dataset(*sizes: tuple[int, int, int, int], dropped: str | None = None) -> Dataset:
+def dataset(*sizes: tuple[int, int, int, int], dropped: str | None = None, name: str = "pairs") -> Dataset:
     rows = [
         {
             "id": f"e{i}",
+            "data_set": name,
             "short_prompt_ids": [1] * short,
             "long_prompt_ids": [1] * long,
             "chosen_ids": [1] * chosen,
@@ -26,7 +29,7 @@ def dataset(*sizes: tuple[int, int, int, int], dropped: str | None = None) -> Da
         for i, (short, long, chosen, rejected) in enumerate(sizes)
     ]
     if dropped:
-        rows.append({**dict.fromkeys(FEATURES), "id": "bad", "drop_reason": dropped})
+        rows.append({**dict.fromkeys(FEATURES), "id": "bad", "data_set": name, "drop_reason": dropped})
     return Dataset.from_list(rows, features=FEATURES)
 
 
@@ -69,20 +72,51 @@ def test_the_bound_follows_the_view(view, align, kept):
 
 
 def test_overlong_as_an_error_names_the_example():
-    with pytest.raises(ValueError, match="`e1` has 21 tokens"):
+    with pytest.raises(ValueError, match="`e1` of data set `pairs` has 21 tokens"):
         filter_dataset(dataset((5, 15, 5, 9), (5, 16, 5, 1)), 20, arguments(overlong="error"))
 
 
-def test_nothing_left_lists_the_reasons():
+def test_nothing_left_lists_data_set_split_reasons_and_what_to_change():
     with pytest.raises(ValueError) as error:
-        filter_dataset(dataset((5, 16, 5, 1), dropped="empty chosen"), 20, arguments())
-    assert "over-long (1), empty chosen (1)" in str(error.value)
-    assert "longest has 21 tokens" in str(error.value)
+        filter_dataset(dataset((5, 16, 5, 1), dropped="empty chosen"), 20, arguments(), "eval")
+    assert str(error.value) == (
+        "All 2 examples of data set `pairs` are dropped from the eval data: over-long (1), empty chosen (1): raise "
+        "`cutoff_len` (it is 20, and the longest example has 21 tokens); fill the field, or name the right one under "
+        "`columns` in dataset_info.json."
+    )
+
+
+def mix(*parts: Dataset) -> Dataset:
+    return concatenate_datasets(parts)
+
+
+def test_a_data_set_of_a_mix_that_is_lost_is_an_error():
+    data = mix(dataset((5, 15, 5, 9)), dataset((5, 16, 5, 1), name="other"))
+    with pytest.raises(
+        ValueError, match="All 1 examples of data set `other` are dropped from the train data: over-long"
+    ):
+        filter_dataset(data, 20, arguments())
+    _, report = filter_dataset(data, 20, arguments(), "eval", all_needed=False)  # split off at random
+    assert report.losses["other"].num_dropped == 1
+
+
+def test_losses_are_counted_for_each_data_set():
+    data = mix(dataset(*[(5, 15, 5, 9)] * 3, dropped="no chosen"), dataset(*[(5, 15, 5, 9)] * 9, name="other"))
+    kept, report = filter_dataset(data, 20, arguments())
+    assert "data_set" not in kept.column_names
+    assert {name: (loss.num_dropped, loss.total) for name, loss in report.losses.items()} == {
+        "pairs": (1, 4),
+        "other": (0, 9),
+    }
+    (warning,) = warnings_of(report.losses, "train", 20)
+    assert warning.startswith(
+        "1 of 4 examples of data set `pairs` are dropped from the train data: no chosen (1): fill"
+    )
 
 
 def test_a_report_survives_json():
     _, report = filter_dataset(dataset((5, 15, 5, 9)), 20, arguments())
-    assert DataReport(**report.to_dict()) == report
+    assert DataReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
 
 
 def test_summary_tells_everything():

@@ -1,0 +1,64 @@
+"""What a person is told of dropped examples."""
+
+import ast
+
+import pytest
+
+from conftest import ROOT
+from solopo_llamafactory.drops import DataSetLoss, advice_for, warnings_of
+
+
+def reasons_in_the_code() -> list[str]:
+    """Every reason that a `DropRow` carries, with a word in the place of what is filled in."""
+    reasons = []
+    for file in ("converter.py", "processor.py"):
+        for node in ast.walk(ast.parse((ROOT / "solopo_llamafactory" / file).read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "DropRow":
+                parts = node.args[0].values if isinstance(node.args[0], ast.JoinedStr) else [node.args[0]]
+                reasons.append(
+                    "".join(getattr(part, "value", "") if isinstance(part, ast.Constant) else "word" for part in parts)
+                )
+    return reasons
+
+
+def test_every_reason_has_its_advice():
+    reasons = ["over-long", *reasons_in_the_code()]
+    assert len(reasons) > 15
+    assert [reason for reason in reasons if not advice_for(reason)] == []
+
+
+@pytest.mark.parametrize(
+    "reason, words",
+    [
+        ("over-long", "raise `cutoff_len`"),
+        ("no chosen", "`columns` in dataset_info.json"),
+        ("empty long_prompt", "`columns` in dataset_info.json"),
+        ("chosen has characters that the tokenizer does not know", "`model_name_or_path`"),
+        ("rejected is nothing but thoughts", "`enable_thinking: true`"),
+        ("has images", "text only"),
+        ("short_prompt holds the placeholder <image>", "choose a `template` without media tokens"),
+        ("short_prompt has an odd role", "`tags`"),
+        ("an answer's tokens merge with the prompt's", "another `template`"),
+    ],
+)
+def test_advice(reason, words):
+    assert words in advice_for(reason)
+
+
+@pytest.mark.parametrize(
+    "dropped, total, warned", [(1, 5, True), (1, 6, False), (2, 10, True), (0, 1, False), (7, 8, True)]
+)
+def test_a_fifth_is_a_warning(dropped, total, warned):
+    loss = DataSetLoss(total, {"over-long": dropped} if dropped else {}, 700)
+    sentences = warnings_of({"pairs": loss, "whole": DataSetLoss(9, {}, 5)}, "train", 512)
+    assert len(sentences) == warned
+    if warned:
+        assert sentences[0] == (
+            f"{dropped} of {total} examples of data set `pairs` are dropped from the train data: over-long ({dropped}): "
+            "raise `cutoff_len` (it is 512, and the longest example has 700 tokens)."
+        )
+
+
+def test_the_advice_of_two_reasons_stands_once():
+    loss = DataSetLoss(4, {"no chosen": 2, "empty chosen": 1}, 5)
+    assert loss.sentence("pairs", "eval", 512).count("fill the field") == 1
