@@ -56,10 +56,11 @@ def read_whole_entry(join):
 
     @wraps(join)
     def wrapper(self, attr, *args, **kwargs):
-        if attr.get("formatting") == FORMAT:
-            for block in ("columns", "tags"):
-                if not isinstance(attr.get(block, {}), dict):
-                    raise ValueError(f'{self} has no object as "{block}" in dataset_info.json: write {EXAMPLE}.')
+        if attr.get("formatting") != FORMAT:
+            return join(self, attr, *args, **kwargs)
+        for block in ("columns", "tags"):
+            if not isinstance(attr.get(block, {}), dict):
+                raise ValueError(f'{self} has no object as "{block}" in dataset_info.json: write {EXAMPLE}.')
         join(self, attr, *args, **kwargs)
         self.entry, self.long_prompt = attr, attr.get("columns", {}).get("long_prompt")
 
@@ -74,7 +75,8 @@ def name_data_sets(get_dataset_list):
         attrs = get_dataset_list(*args, **kwargs)
         names = inspect.signature(get_dataset_list).bind(*args, **kwargs).arguments["dataset_names"]
         for name, attr in zip(names or [], attrs):
-            attr.key = name
+            if attr.formatting == FORMAT:
+                attr.key = name
         return attrs
 
     return wrapper

@@ -104,7 +104,7 @@ def check_columns(dataset: Dataset, attr) -> None:
     place = f"Dataset `{attr.key}` ({attr})"
     for key in COLUMNS:
         column = getattr(attr, key)
-        if column is None:
+        if not column:
             continue
         if column not in dataset.column_names:
             raise ValueError(

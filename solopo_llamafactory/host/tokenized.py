@@ -28,8 +28,8 @@ ADVICE = "remove the folder or name another one to tokenise anew"
 
 def fingerprint_of(template, data_args, training_args, finetuning_args, tokenizer) -> dict[str, Any]:
     """All that the tokens depend on, as JSON holds it; what makes no difference to them is null."""
-    probe = "The quick brown fox, 1960: naive cafe\n\n\u00e9\u4e2d"
-    messages = [{"role": "user", "content": probe}, {"role": "assistant", "content": probe}]
+    text = "The quick brown fox, 1960: naive cafe\n\n\u00e9\u4e2d"
+    turns = [{"role": role, "content": text} for role in ("user", "assistant")]
     names = [*(data_args.dataset or []), *(data_args.eval_dataset or [])]
     sources = same_everywhere(_sources(names, data_args.dataset_dir) if is_main() else None)
     mixes = len(data_args.dataset or []) > 1 or len(data_args.eval_dataset or []) > 1
@@ -48,7 +48,8 @@ def fingerprint_of(template, data_args, training_args, finetuning_args, tokenize
         "template": data_args.template,
         **{name: getattr(data_args, name) for name in ("default_system", "tool_format")},
         **{name: getattr(data_args, name) for name in ("enable_thinking", "preserve_thinking")},
-        "rendered": template.encode_oneturn(tokenizer, messages),  # tells templates apart by what they do
+        # Tells templates apart by what they do.
+        "rendered": [template.encode_oneturn(tokenizer, *probe) for probe in ((turns,), (2 * turns, text))],
         "tokenizer": _tokenizer_hash(tokenizer),
         "solopo_view": finetuning_args.solopo_view,
         "solopo_align": finetuning_args.solopo_align,
