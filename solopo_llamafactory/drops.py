@@ -10,7 +10,9 @@ WARN_FROM = 0.2  # share of a data set's examples
 ADVICE = {
     r"over-long": "raise `cutoff_len` (it is {cutoff_len}, and the longest example has {longest:.0f} tokens)",
     r"no (?!query).*|empty .*": "fill the field, or name the right one under `columns` in dataset_info.json",
-    r".* is not text|history is not .*|.* without text|.* not an object": "write text there",
+    r".* is not text|history is not .*|.* without text|.* not an object": "write text there (an answer may be one message of the assistant)",
+    r".* holds messages before the answer": "leave the answer alone there, and write the messages before it into both prompts",
+    r".* is no message of the assistant": "write the answer as text, or with the role assistant",
     r"chosen equals rejected": "write two answers that differ",
     r".* odd role": "name the roles under `tags` in dataset_info.json, or write user and assistant",
     r".* odd order|.* does not end with the user": "let user and assistant take turns, the user last",
@@ -27,27 +29,38 @@ ADVICE = {
 
 
 @dataclass
-class DataSetLoss:
-    """What a data set of a split lost.
+class DataSetCounts:
+    """What a data set of a split holds and lost.
 
     Args:
         total: number of its examples before any was dropped.
         dropped: number of examples by reason.
+        values: the first wrong value by reason and where it stands, for reasons that have one.
         longest: tokens of its longest sequence, kept or not.
+        longer_short: number of kept examples whose short prompt is the longer one.
+        equal: number of kept examples whose prompts are the same.
+        rendered: number of kept examples with a prompt that a chat template has rendered before.
     """
 
     total: int
     dropped: dict[str, int]
+    values: dict[str, str]
     longest: float
+    longer_short: int = 0
+    equal: int = 0
+    rendered: int = 0
 
     @property
     def num_dropped(self) -> int:
         return sum(self.dropped.values())
 
-    def sentence(self, name: str, split: str, cutoff_len: int) -> str:
-        """Counts, data set, split and reasons, and what to change."""
+    def loss(self, name: str, split: str, cutoff_len: int) -> str:
+        """A sentence with counts, data set, split and reasons, and what to change."""
         share = f"{self.num_dropped} of" if self.num_dropped < self.total else "All"
-        listed = ", ".join(f"{reason} ({count})" for reason, count in self.dropped.items())
+        listed = ", ".join(
+            f"{reason} ({count}{f', such as {self.values[reason]}' if reason in self.values else ''})"
+            for reason, count in self.dropped.items()
+        )
         advice = dict.fromkeys(filter(None, map(advice_for, self.dropped)))
         to_do = "; ".join(advice).format(cutoff_len=cutoff_len, longest=self.longest)
         return (
@@ -55,16 +68,38 @@ class DataSetLoss:
             f"{': ' if to_do else ''}{to_do}."
         )
 
+    def warnings(self, name: str, split: str, cutoff_len: int, view: str) -> list[str]:
+        """A sentence for each thing that `WARN_FROM` of the examples or more have in common.
+
+        The two prompts are compared only for the view `both`: the others train on one of them.
+        """
+        compared = view == "both"
+        kept = self.total - self.num_dropped
+        place = f"rows of data set `{name}` in the {split} data"
+        counted = [
+            (self.num_dropped, self.total, self.loss(name, split, cutoff_len)),
+            (
+                self.longer_short * compared,
+                kept,
+                f"The short prompt is longer than the long one in {self.longer_short} of {kept} {place}: exchange the columns "
+                "of `prompt` and `long_prompt` in dataset_info.json.",
+            ),
+            (
+                self.equal * compared,
+                kept,
+                f"The short prompt equals the long one in {self.equal} of {kept} {place}, which teaches nothing about long "
+                "contexts: name the column that holds the long context as `long_prompt` in dataset_info.json.",
+            ),
+            (
+                self.rendered,
+                kept,
+                f"A chat template has rendered the prompts before in {self.rendered} of {kept} {place}, and `template` would "
+                "render them once more: write the user's text alone, or a list of messages, or set `template: empty`.",
+            ),
+        ]
+        return [sentence for count, of, sentence in counted if count and count >= WARN_FROM * of]
+
 
 def advice_for(reason: str) -> str:
     """What to change, or nothing."""
     return next((advice for pattern, advice in ADVICE.items() if re.fullmatch(pattern, reason)), "")
-
-
-def warnings_of(losses: dict[str, DataSetLoss], split: str, cutoff_len: int) -> list[str]:
-    """A sentence for each data set that lost `WARN_FROM` of its examples or more."""
-    return [
-        loss.sentence(name, split, cutoff_len)
-        for name, loss in losses.items()
-        if loss.num_dropped >= WARN_FROM * loss.total and loss.num_dropped
-    ]

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from datasets import Dataset
 
 from .cost import Lengths, ModelShape, packed_row_load, padded_long_load, shared_long_load
-from .drops import DataSetLoss
+from .drops import DataSetCounts
 from .packing import sequences_of
 from .processor import TOKEN_COLUMNS
 
@@ -25,13 +25,13 @@ class DataReport:
         dropped: number of examples by reason.
         lengths: the kept examples' tokens by column (`short_prompt_ids`, ...).
         chat_tokens: number of kept examples by control token in their texts.
-        losses: what each of the split's data sets lost, by its name.
+        data_sets: what each of the split's data sets holds and lost, by its name.
     """
 
     dropped: dict[str, int]
     lengths: dict[str, list[int]]
     chat_tokens: dict[str, int] = field(default_factory=dict)
-    losses: dict[str, DataSetLoss] = field(default_factory=dict)
+    data_sets: dict[str, DataSetCounts] = field(default_factory=dict)
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -39,8 +39,8 @@ class DataReport:
     @classmethod
     def from_dict(cls, values: dict) -> "DataReport":
         """The report that `to_dict` wrote."""
-        losses = {name: DataSetLoss(**loss) for name, loss in values["losses"].items()}
-        return cls(**{**values, "losses": losses})
+        data_sets = {name: DataSetCounts(**counts) for name, counts in values["data_sets"].items()}
+        return cls(**{**values, "data_sets": data_sets})
 
     @property
     def num_kept(self) -> int:
@@ -94,31 +94,57 @@ def filter_dataset(
     sequences = sequences_of(finetuning_args.solopo_view, finetuning_args.solopo_align)
     longest = np.max([lengths[prompt] + lengths[answer] for prompt, answer in sequences.values()], axis=0)
 
-    reasons, data_sets = dataset["drop_reason"][:], np.array(dataset["data_set"][:])
+    reasons, names = dataset["drop_reason"][:], np.array(dataset["data_set"][:])
     for i in np.flatnonzero(longest > cutoff_len):
         if reasons[i] is not None:
             continue
         if finetuning_args.solopo_overlong == "error":
             raise ValueError(
-                f"Example `{dataset[int(i)]['id']}` of data set `{data_sets[i]}` has {longest[i]:.0f} tokens, more than "
+                f"Example `{dataset[int(i)]['id']}` of data set `{names[i]}` has {longest[i]:.0f} tokens, more than "
                 f"`cutoff_len: {cutoff_len}`: raise cutoff_len, or set `solopo_overlong: drop`."
             )
         reasons[i] = "over-long"
 
-    losses = {}
-    for name in dict.fromkeys(data_sets.tolist()):
-        rows = np.flatnonzero(data_sets == name)
-        losses[name] = DataSetLoss(len(rows), _count(reasons[i] for i in rows), float(longest[rows].max()))
+    data_sets = {
+        name: _counts_of(dataset, np.flatnonzero(names == name), reasons, lengths, longest)
+        for name in dict.fromkeys(names.tolist())
+    }
     kept = [i for i, reason in enumerate(reasons) if reason is None]
-    lost = [name for name, loss in losses.items() if loss.num_dropped == loss.total]
+    lost = [name for name, counts in data_sets.items() if counts.num_dropped == counts.total]
     if lost and (all_needed or not kept):
-        raise ValueError(" ".join(losses[name].sentence(name, split, cutoff_len) for name in lost))
+        raise ValueError(" ".join(data_sets[name].loss(name, split, cutoff_len) for name in lost))
     dataset = dataset.select(kept)
     chat_tokens = _count(token for tokens in dataset["chat_tokens"] for token in tokens)
     report = DataReport(
-        _count(reasons), {column: values[kept].tolist() for column, values in lengths.items()}, chat_tokens, losses
+        _count(reasons), {column: values[kept].tolist() for column, values in lengths.items()}, chat_tokens, data_sets
     )
-    return dataset.remove_columns(["data_set", "chat_tokens", "drop_reason"]), report
+    return dataset.select_columns(["id", *TOKEN_COLUMNS]), report
+
+
+def _counts_of(
+    dataset: Dataset, rows: np.ndarray, reasons: list[str | None], lengths: dict[str, np.ndarray], longest: np.ndarray
+) -> DataSetCounts:
+    """The counts of one data set, whose rows are given by number."""
+    values: dict[str, str] = {}
+    for i in rows:
+        if (
+            reasons[i] is not None
+            and reasons[i] not in values
+            and (value := dataset[int(i)]["drop_value"]) is not None
+        ):
+            values[reasons[i]] = f"{value} in `{dataset[int(i)]['id']}`"
+    kept = np.array([i for i in rows if reasons[i] is None], dtype=int)
+    short, long = lengths["short_prompt_ids"][kept], lengths["long_prompt_ids"][kept]
+    alike = dataset.select(kept[short == long]).select_columns(["short_prompt_ids", "long_prompt_ids"])
+    return DataSetCounts(
+        total=len(rows),
+        dropped=_count(reasons[i] for i in rows),
+        values=values,
+        longest=float(longest[rows].max()),
+        longer_short=int((short > long).sum()),
+        equal=sum(row["short_prompt_ids"] == row["long_prompt_ids"] for row in alike),
+        rendered=sum(dataset.select(kept)["is_rendered"]),
+    )
 
 
 def _count(values: Iterable[str | None]) -> dict[str, int]:

@@ -1,5 +1,7 @@
 """Records in every accepted form, and a named reason for every other one."""
 
+import json
+
 import pytest
 from llamafactory.data.parser import DatasetAttr
 
@@ -9,11 +11,11 @@ from solopo_llamafactory.converter import FEATURES, SolopoDatasetConverter
 ROW = {"id": 7, "short_prompt": "s", "long_prompt": "l", "chosen": "c", "rejected": "r"}
 
 
-def convert(row: dict, **entry) -> dict:
+def convert(row: dict, fields: list[str] | None = None, **entry) -> dict:
     columns = {"prompt": "short_prompt", "long_prompt": "long_prompt", "chosen": "chosen", "rejected": "rejected"}
     attr = DatasetAttr("file", dataset_name="d")
     attr.join({"formatting": "solopo", "ranking": True, "columns": columns, **entry})
-    attr.long_prompt, attr.key = "long_prompt", "d"
+    attr.long_prompt, attr.key, attr.fields = "long_prompt", "d", fields
     return SolopoDatasetConverter(attr, data_args=None)(row)
 
 
@@ -106,7 +108,6 @@ def test_history_stands_before_both_prompts(turns):
         ({"turns": "a"}, "history is not a list of [question, answer] pairs of text"),
         ({"turns": [["a"]]}, "history is not a list of [question, answer] pairs of text"),
         ({"turns": [["a", 3]]}, "history is not a list of [question, answer] pairs of text"),
-        ({"turns": [["a", "1960-01-31 00:00:00"]]}, "history is a bare date, which reading JSON may have rewritten"),
         ({"question": 3}, "query is not text"),
         ({"short_prompt": "", "question": "q"}, "empty short_prompt"),
         ({"short_prompt": user("s"), "question": "q"}, "short_prompt is a list of messages beside a `query` column"),
@@ -161,10 +162,10 @@ def test_ids_come_from_the_content_where_there_are_none():
         ({"long_prompt": user("  ")}, "empty long_prompt"),
         ({"short_prompt": [{"role": ["user"], "content": "a"}]}, "short_prompt has an odd role"),
         ({"images": ["a.png"]}, "has images"),
-        ({"chosen": "1960-01-31 00:00:00"}, "chosen is a bare date, which reading JSON may have rewritten"),
+        ({"chosen": "1960-01-31 00:00:00"}, "chosen is a bare date, which the datasets library may have rewritten"),
         (
             {"long_prompt": user("1960-01-31 10:11:12.5")},
-            "long_prompt is a bare date, which reading JSON may have rewritten",
+            "long_prompt is a bare date, which the datasets library may have rewritten",
         ),
     ],
 )
@@ -173,6 +174,65 @@ def test_reasons(change, reason):
     assert row["drop_reason"] == reason
     assert row["id"] == "7"
     assert list(row) == list(FEATURES)
+
+
+ANSWERS = [
+    {"role": "assistant", "content": "c"},
+    [{"role": "assistant", "content": "c"}],
+    {"from": "gpt", "value": "c"},
+    [{"from": "gpt", "value": "c", "role": None, "content": None}],
+    {"role": "assistant", "content": [{"type": "text", "text": "c"}]},
+]
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_an_answer_may_be_a_message_of_the_assistant(answer):
+    row = convert({**ROW, "chosen": answer, "rejected": {"role": "assistant", "content": "r"}})
+    assert (row["drop_reason"], row["chosen"], row["rejected"]) == (None, "c", "r")
+
+
+def test_an_answer_s_tags_are_those_of_dataset_info():
+    tags = {"role_tag": "speaker", "content_tag": "text", "assistant_tag": "Berater"}
+    assert convert({**ROW, "chosen": {"speaker": "Berater", "text": "c"}}, tags=tags)["chosen"] == "c"
+
+
+@pytest.mark.parametrize(
+    "answer, reason, value",
+    [
+        (
+            [*user("s"), {"role": "assistant", "content": "c"}],
+            "rejected holds messages before the answer",
+            '[{"role": "us',
+        ),
+        (user("c"), "rejected is no message of the assistant", '[{"role": "user", "content": "c"}]'),
+        ({"role": "assistant"}, "rejected has a message without text", '{"role": "assistant"}'),
+        ({"text": "c"}, "rejected has an odd role", '{"text": "c"}'),
+        (["c"], "rejected is not text", '["c"]'),
+        ([], "empty rejected", None),
+        ({"role": "assistant", "content": " "}, "empty rejected", None),
+        (True, "rejected is not text", "true"),
+        ("c" * 200 + "d", None, None),
+        (["c" * 200], "rejected is not text", '["' + "c" * 78 + "..."),
+        (
+            {"role": "assistant", "content": [{"type": "image_url", "image_url": "a"}]},
+            "rejected has a message without text",
+            '{"role": ',
+        ),
+    ],
+)
+def test_other_answers_are_dropped_with_their_value(answer, reason, value):
+    row = convert({**ROW, "rejected": answer})
+    assert row["drop_reason"] == reason
+    assert row["drop_value"] == value or row["drop_value"].startswith(value)
+
+
+def test_a_record_of_a_json_file():
+    """It comes as text with its place, is of any types, and a date in it is what was written."""
+    row = convert(
+        {"record": json.dumps({**ROW, "id": None, "chosen": "1960-01-31 00:00:00"}), "place": "a line 3"}, []
+    )
+    assert (row["id"], row["drop_reason"], row["chosen"]) == ("a line 3", None, "1960-01-31 00:00:00")
+    assert convert({"record": json.dumps(ROW), "place": "a line 3"}, [])["id"] == "7"
 
 
 def test_a_missing_field_is_a_missing_value():

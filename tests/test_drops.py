@@ -5,7 +5,7 @@ import ast
 import pytest
 
 from conftest import ROOT
-from solopo_llamafactory.drops import DataSetLoss, advice_for, warnings_of
+from solopo_llamafactory.drops import DataSetCounts, advice_for
 
 
 def reasons_in_the_code() -> list[str]:
@@ -45,12 +45,16 @@ def test_advice(reason, words):
     assert words in advice_for(reason)
 
 
+def counts(total: int, dropped: dict[str, int], **change) -> DataSetCounts:
+    return DataSetCounts(total, dropped, values={}, longest=700, **change)
+
+
 @pytest.mark.parametrize(
     "dropped, total, warned", [(1, 5, True), (1, 6, False), (2, 10, True), (0, 1, False), (7, 8, True)]
 )
 def test_a_fifth_is_a_warning(dropped, total, warned):
-    loss = DataSetLoss(total, {"over-long": dropped} if dropped else {}, 700)
-    sentences = warnings_of({"pairs": loss, "whole": DataSetLoss(9, {}, 5)}, "train", 512)
+    loss = counts(total, {"over-long": dropped} if dropped else {})
+    sentences = loss.warnings("pairs", "train", 512, "both")
     assert len(sentences) == warned
     if warned:
         assert sentences[0] == (
@@ -60,5 +64,25 @@ def test_a_fifth_is_a_warning(dropped, total, warned):
 
 
 def test_the_advice_of_two_reasons_stands_once():
-    loss = DataSetLoss(4, {"no chosen": 2, "empty chosen": 1}, 5)
-    assert loss.sentence("pairs", "eval", 512).count("fill the field") == 1
+    loss = counts(4, {"no chosen": 2, "empty chosen": 1})
+    assert loss.loss("pairs", "eval", 512).count("fill the field") == 1
+
+
+@pytest.mark.parametrize(
+    "odd, words",
+    [
+        (
+            "longer_short",
+            "The short prompt is longer than the long one in 2 of 8 rows of data set `pairs` in the eval data",
+        ),
+        ("equal", "The short prompt equals the long one in 2 of 8 rows"),
+        ("rendered", "A chat template has rendered the prompts before in 2 of 8 rows"),
+    ],
+)
+def test_prompts_that_are_odd(odd, words):
+    """Of the 10 rows 2 are dropped; a row or two may be odd without a word."""
+    some = counts(10, {"over-long": 1, "no chosen": 1}, **{odd: 2})
+    (_, warning) = some.warnings("pairs", "eval", 512, "both")
+    assert warning.startswith(words)
+    assert len(counts(10, {}, **{odd: 1}).warnings("pairs", "eval", 512, "both")) == 0
+    assert len(some.warnings("pairs", "eval", 512, "long")) == (2 if odd == "rendered" else 1)

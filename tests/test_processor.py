@@ -31,6 +31,7 @@ def make_row(**change) -> dict:
         "chosen": "North of the jetty.",
         "rejected": "Unknown.",
         "drop_reason": None,
+        "drop_value": None,
     }
     return {**row, **change}
 
@@ -126,6 +127,31 @@ def test_a_media_placeholder_in_a_text(placeholder, tiny_qwen2):
         None,
     ]
     assert {output["drop_reason"] for output in process(processor_for(tiny_qwen2, "qwen"), *rows)} == {None}
+
+
+QWEN = "<|im_start|>system\nBe short.<|im_end|>\n<|im_start|>user\nWhere?<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize(
+    "text, rendered",
+    [
+        (QWEN, True),
+        (QWEN.removesuffix("<|im_start|>assistant\n"), True),
+        ("<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nWhere?<|eot_id|>", True),
+        ("<bos><start_of_turn>user\nWhere?<end_of_turn>\n<start_of_turn>model\n", True),
+        ("<s>[INST] Where? [/INST]", True),
+        ("Where?", False),
+        ("<html><body>Where?</body></html>", False),
+        ("Question: where?\nAnswer:", False),
+        (f"{'Amber. ' * 99} A turn begins with <|im_start|>user there. {'Amber. ' * 99}", False),
+    ],
+)
+def test_prompts_that_a_chat_template_has_rendered(text, rendered, tiny_qwen2):
+    """By a template of any family; with `template: empty` a person renders them on purpose."""
+    row = make_row(long_prompt=[{"role": "user", "content": text}])
+    for template, expected in (("qwen", rendered), ("empty", False)):
+        (output,) = process(processor_for(tiny_qwen2, template), row)
+        assert output["drop_reason"] is None and output["is_rendered"] is expected
 
 
 def test_the_system_message_is_rendered(tiny_qwen2):

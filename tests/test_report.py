@@ -8,13 +8,14 @@ import pytest
 from datasets import Dataset, concatenate_datasets
 from test_cost import QWEN_7B
 
-from solopo_llamafactory.drops import warnings_of
 from solopo_llamafactory.packing import Example, pack, pad, sequences_of
 from solopo_llamafactory.processor import FEATURES
 from solopo_llamafactory.report import DataReport, filter_dataset, predicted_ratios, summary
 
 
-def dataset(*sizes: tuple[int, int, int, int], dropped: str | None = None, name: str = "pairs") -> Dataset:
+def dataset(
+    *sizes: tuple[int, int, int, int], dropped: str | None = None, value: str | None = None, name: str = "pairs"
+) -> Dataset:
     rows = [
         {
             "id": f"e{i}",
@@ -24,12 +25,16 @@ def dataset(*sizes: tuple[int, int, int, int], dropped: str | None = None, name:
             "chosen_ids": [1] * chosen,
             "rejected_ids": [1] * rejected,
             "chat_tokens": ["<|im_end|>"] * (short == 7),
+            "is_rendered": False,
             "drop_reason": None,
+            "drop_value": None,
         }
         for i, (short, long, chosen, rejected) in enumerate(sizes)
     ]
     if dropped:
-        rows.append({**dict.fromkeys(FEATURES), "id": "bad", "data_set": name, "drop_reason": dropped})
+        rows.append(
+            {**dict.fromkeys(FEATURES), "id": "bad", "data_set": name, "drop_reason": dropped, "drop_value": value}
+        )
     return Dataset.from_list(rows, features=FEATURES)
 
 
@@ -97,21 +102,33 @@ def test_a_data_set_of_a_mix_that_is_lost_is_an_error():
     ):
         filter_dataset(data, 20, arguments())
     _, report = filter_dataset(data, 20, arguments(), "eval", all_needed=False)  # split off at random
-    assert report.losses["other"].num_dropped == 1
+    assert report.data_sets["other"].num_dropped == 1
 
 
 def test_losses_are_counted_for_each_data_set():
     data = mix(dataset(*[(5, 15, 5, 9)] * 3, dropped="no chosen"), dataset(*[(5, 15, 5, 9)] * 9, name="other"))
     kept, report = filter_dataset(data, 20, arguments())
     assert "data_set" not in kept.column_names
-    assert {name: (loss.num_dropped, loss.total) for name, loss in report.losses.items()} == {
+    assert {name: (loss.num_dropped, loss.total) for name, loss in report.data_sets.items()} == {
         "pairs": (1, 4),
         "other": (0, 9),
     }
-    (warning,) = warnings_of(report.losses, "train", 20)
+    (warning,) = report.data_sets["pairs"].warnings("pairs", "train", 20, "both")
     assert warning.startswith(
         "1 of 4 examples of data set `pairs` are dropped from the train data: no chosen (1): fill"
     )
+
+
+def test_the_first_wrong_value_is_shown():
+    _, report = filter_dataset(dataset((5, 15, 5, 9), dropped="chosen is not text", value="1960"), 20, arguments())
+    assert "chosen is not text (1, such as 1960 in `bad`): " in report.data_sets["pairs"].loss("pairs", "train", 20)
+
+
+def test_prompts_that_are_exchanged_or_equal_are_counted():
+    """The tokens of the rows are all alike, so prompts of one length are equal."""
+    data = dataset((15, 5, 1, 1), (5, 5, 1, 1), (5, 6, 1, 1), (90, 5, 1, 1))
+    counts = filter_dataset(data, 20, arguments())[1].data_sets["pairs"]
+    assert (counts.longer_short, counts.equal) == (1, 1)  # the last one is dropped
 
 
 def test_a_report_survives_json():

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
-from pathlib import Path
 
 import datasets.config
 from datasets import Dataset, Features
@@ -16,11 +15,10 @@ from llamafactory.data.parser import get_dataset_list
 from llamafactory.extras.misc import has_tokenized_data
 
 from .. import converter, processor
-from ..drops import warnings_of
-from ..json_lines import find_broken_line
 from ..report import DataReport, filter_dataset
 from .arguments import STAGE
-from .entries import EXAMPLE, FORMAT, check_columns, check_entry, wrong_stage_sentence
+from .entries import EXAMPLE, FORMAT, check_columns, check_entry, check_types, wrong_stage_sentence
+from .files import as_table
 from .imports import logger
 from .tokenized import check_tokenized, fingerprint_of, save_tokenized
 
@@ -63,6 +61,7 @@ def read_whole_entry(join):
                 raise ValueError(f'{self} has no object as "{block}" in dataset_info.json: write {EXAMPLE}.')
         join(self, attr, *args, **kwargs)
         self.entry, self.long_prompt = attr, attr.get("columns", {}).get("long_prompt")
+        self.source = self.dataset_name
 
     return wrapper
 
@@ -98,31 +97,25 @@ def check_formats(get_merged_dataset):
     return _with_changed_arguments(get_merged_dataset, change)
 
 
-def name_broken_lines(load_single_dataset):
-    """Around `loader._load_single_dataset`: say where a file cannot be read instead of Arrow's traceback."""
+def read_json_files(load_single_dataset):
+    """Around `loader._load_single_dataset`: JSON through our own reader, and one sentence for what cannot be loaded."""
     signature = inspect.signature(load_single_dataset)
 
     @wraps(load_single_dataset)
     def wrapper(*args, **kwargs):
-        call = signature.bind(*args, **kwargs).arguments
-        attr = call["dataset_attr"]
+        call = signature.bind(*args, **kwargs)
+        attr = call.arguments["dataset_attr"]
         if attr.formatting != FORMAT:
             return load_single_dataset(*args, **kwargs)
-        path = Path(str(call["data_args"].dataset_dir), attr.dataset_name)
-        if attr.load_from == "file" and path.is_file() and path.stat().st_size == 0:
-            raise ValueError(f"{path} is empty: a `solopo` dataset needs at least one JSON object.")
+        data_args, model_args = call.arguments["data_args"], call.arguments["model_args"]
+        call.arguments["dataset_attr"] = as_table(attr, data_args.dataset_dir, model_args.cache_dir)
         try:
-            return load_single_dataset(*args, **kwargs)
+            return load_single_dataset(*call.args, **call.kwargs)
         except DatasetGenerationError as err:
             if getattr(err.__cause__, "errno", None) in DISK_FULL:  # the cache's disk; the file may be in order
                 raise err.__cause__ from None
-            files = [path] if path.is_file() else sorted(path.glob("*"))
-            broken = find_broken_line(files) if attr.load_from == "file" else None
-            raise ValueError(broken or f"{attr} cannot be read: {err.__cause__ or err}.") from None
-        except ValueError as err:
-            if "corresponds to no data" not in str(err):  # the datasets library's words for a file without rows
-                raise
-            raise ValueError(f"{path} is empty: a `solopo` dataset needs at least one JSON object.") from None
+            reason = " ".join(str(err.__cause__ or err).split())
+            raise ValueError(f"Dataset `{attr.key}` ({attr.source}) cannot be read: {reason}") from None
 
     return wrapper
 
@@ -131,18 +124,22 @@ def align_with_features(align_dataset):
     """Around `loader.align_dataset`: the converter's columns with their types."""
 
     def change(call):
-        if call["dataset_attr"].formatting == FORMAT:
-            check_columns(call["dataset"], call["dataset_attr"])
-            call["dataset"] = _MapWith(_with_ids(call["dataset"], call["dataset_attr"]), converter.FEATURES)
+        attr, dataset = call["dataset_attr"], call["dataset"]
+        if attr.formatting == FORMAT:
+            check_columns(attr, attr.fields or dataset.column_names)
+            if attr.fields is None:
+                check_types(attr, dataset.features)
+                dataset = _with_ids(dataset, attr)
+            call["dataset"] = _MapWith(dataset, converter.FEATURES)
 
     return _with_changed_arguments(align_dataset, change)
 
 
-def _with_ids(dataset: Dataset, dataset_attr) -> Dataset:
-    """The rows of a file without the field `id` are named by file and row, which a person can look up."""
-    if "id" in dataset.column_names or dataset_attr.num_samples is not None:  # the host has drawn rows at random
+def _with_ids(dataset: Dataset, attr) -> Dataset:
+    """The rows of a table without the field `id` are named by file and row, which a person can look up."""
+    if "id" in dataset.column_names or attr.num_samples is not None:  # the host has drawn rows at random
         return dataset
-    return dataset.add_column("id", [f"{dataset_attr} row {number}" for number in range(1, len(dataset) + 1)])
+    return dataset.add_column("id", [f"{attr.source} row {number}" for number in range(1, len(dataset) + 1)])
 
 
 def choose_processor(get_dataset_processor):
@@ -228,7 +225,7 @@ def load_data(
         dataset_module = get_dataset(
             template, model_args, data_args, training_args, STAGE, tokenizer=tokenizer, processor=processor
         )
-        warn_of_losses(reports, data_args.cutoff_len)
+        warn_of_oddities(reports, data_args.cutoff_len, finetuning_args.solopo_view)
         return dataset_module, reports
 
     with _loading(finetuning_args) as load:
@@ -246,18 +243,19 @@ def load_data(
             ) from err
         finally:
             data_args.tokenized_path = path
-    warn_of_losses(load["reports"], data_args.cutoff_len)
+    warn_of_oddities(load["reports"], data_args.cutoff_len, finetuning_args.solopo_view)
     if path is not None and training_args.should_save:
         save_tokenized(path, dataset_module, load["reports"], fingerprint)
     return dataset_module, load["reports"]
 
 
-def warn_of_losses(reports: dict[str, list[DataReport]], cutoff_len: int) -> None:
-    """A warning for each data set that lost a good part of its examples."""
+def warn_of_oddities(reports: dict[str, list[DataReport]], cutoff_len: int, view: str) -> None:
+    """Warnings for what a good part of a data set's examples have in common: most of all, that they are dropped."""
     for split, split_reports in reports.items():
         for report in split_reports:
-            for sentence in warnings_of(report.losses, split, cutoff_len):
-                logger.warning_rank0(sentence)
+            for name, counts in report.data_sets.items():
+                for sentence in counts.warnings(name, split, cutoff_len, view):
+                    logger.warning_rank0(sentence)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import json
 from difflib import get_close_matches
 from pathlib import Path
 
-from datasets import Dataset, Features
+from datasets import Features
 
 
 FORMAT = "solopo"
@@ -95,28 +95,37 @@ def wrong_stage_sentence(name: str, dataset_dir) -> str:
     return f"Dataset `{name}` is in `solopo` formatting, which only `stage: solopo` reads: {advice}."
 
 
-def check_columns(dataset: Dataset, attr) -> None:
-    """Refuse a data set that lacks a column of its entry, or whose texts were read as times.
+def check_columns(attr, fields: list[str]) -> None:
+    """Refuse a data set that lacks a column of its entry.
+
+    Args:
+        attr: the host's `DatasetAttr` with the entry's name as `key` and its file as `source`.
+        fields: the names of all fields that its rows have.
 
     Raises:
         ValueError: naming the data set and the column.
     """
-    place = f"Dataset `{attr.key}` ({attr})"
     for key in COLUMNS:
         column = getattr(attr, key)
-        if not column:
-            continue
-        if column not in dataset.column_names:
+        if column and column not in fields:
             raise ValueError(
-                f"{place} has no field `{column}` in any row, which its entry in dataset_info.json names as `{key}`: "
-                f"its fields are {', '.join(dataset.column_names)}; name the right one there, or remove the key."
-            )
-        if key in TEXT_COLUMNS and _is_time(dataset.features, column):
-            raise ValueError(
-                f"{place} has nothing but dates in the field `{column}`, and the datasets library reads those as times "
-                "instead of text: write a sentence around one of them, such as `The answer is 1960-01-31.`"
+                f"Dataset `{attr.key}` ({attr.source}) has no field `{column}` in any row, which its entry in "
+                f"dataset_info.json names as `{key}`: its fields are {', '.join(fields)}; name the right one there, or "
+                "remove the key."
             )
 
 
-def _is_time(features: Features, column: str) -> bool:
-    return str(getattr(features[column], "dtype", "")).startswith("timestamp")
+def check_types(attr, features: Features) -> None:
+    """Refuse a table whose texts were read as times.
+
+    Raises:
+        ValueError: naming the data set and the column.
+    """
+    for key in TEXT_COLUMNS:
+        column = getattr(attr, key)
+        if column and str(getattr(features[column], "dtype", "")).startswith("timestamp"):
+            raise ValueError(
+                f"Dataset `{attr.key}` ({attr.source}) has nothing but dates in the field `{column}`, and the datasets "
+                "library reads those as times instead of text: write a sentence around one of them, such as `The answer is "
+                "1960-01-31.`"
+            )

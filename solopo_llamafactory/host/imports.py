@@ -3,6 +3,7 @@
 from llamafactory.data import get_template_and_fix_tokenizer
 from llamafactory.data.converter import DatasetConverter
 from llamafactory.data.processor.processor_utils import DatasetProcessor
+from llamafactory.data.template import TEMPLATES
 from llamafactory.extras.constants import AUDIO_PLACEHOLDER, IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
 from llamafactory.extras.logging import get_logger
 from llamafactory.extras.misc import count_parameters
@@ -27,6 +28,7 @@ __all__ = [
     "DatasetProcessor",
     "FinetuningArguments",
     "ModelArguments",
+    "TEMPLATES",
     "TrainingArguments",
     "count_parameters",
     "create_modelcard_and_push",

@@ -61,7 +61,7 @@ SEAMS = (
     Seam("llamafactory.data.parser", "DatasetAttr.join", "the `long_prompt` column", "data:read_whole_entry"),
     Seam(LOADER, "get_dataset_list", "naming data sets in messages", "data:name_data_sets"),
     Seam(LOADER, "_get_merged_dataset", "matching data formats and stages", "data:check_formats"),
-    Seam(LOADER, "_load_single_dataset", "naming what is wrong in a data file", "data:name_broken_lines"),
+    Seam(LOADER, "_load_single_dataset", "reading JSON files", "data:read_json_files"),
     Seam(LOADER, "align_dataset", "the converter's columns", "data:align_with_features"),
     Seam(LOADER, "_get_dataset_processor", "tokenising both contexts", "data:choose_processor"),
     Seam(LOADER, "_get_preprocessed_dataset", "dropping and counting examples", "data:drop_and_count"),

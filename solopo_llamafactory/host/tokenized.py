@@ -18,6 +18,7 @@ from llamafactory.data.parser import DatasetAttr, get_dataset_list
 from ..processes import is_main, same_everywhere
 from ..report import DataReport
 from .arguments import STAGE
+from .files import content_hash
 from .imports import logger
 
 
@@ -76,21 +77,9 @@ def _source(name: str, dataset_dir) -> dict | None:
         path = Path(str(dataset_dir), attr.dataset_name)
         del entry["dataset_name"]  # the content tells
     try:
-        return {"entry": entry, "content": _hash_of(path)}
+        return {"entry": entry, "content": content_hash(path)}
     except OSError:
         return {"entry": entry, "content": None}
-
-
-def _hash_of(path: Path) -> str | None:
-    """A hash of a file's bytes, or of the names and bytes of all files of a folder."""
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        content = "".join(f"{file.relative_to(path).as_posix()} {_hash_of(file)}\n" for file in files)
-        return hashlib.blake2b(content.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-    if not path.is_file():
-        return None
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def _tokenizer_hash(tokenizer) -> str:

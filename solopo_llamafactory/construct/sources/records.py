@@ -1,13 +1,11 @@
-"""Reading JSON and JSONL files and Hugging Face data sets; records whose fields are checked as they are read."""
+"""Reading files and Hugging Face data sets; records whose fields are checked as they are read."""
 
-import json
 import os
-import re
 from collections.abc import Iterator
 from types import NoneType
 from typing import Any
 
-from ...json_lines import read_json_lines
+from ...json_records import read_json_records
 from ..errors import ConstructError
 
 
@@ -100,56 +98,14 @@ def read_records(path: str) -> Iterator[tuple[str, dict]]:
 
 
 def read_file(path: str) -> Iterator[tuple[str, dict]]:
-    """Yields (where, object) of a JSONL file or of a JSON array; a bad record ends the command by name and number."""
+    """Yields (where, object) of each record of a file; a bad one ends the command by name and number."""
     try:
-        if _is_array(path):
-            yield from _read_array(path)
-        else:
-            for place, record in read_json_lines(path):
-                yield f"{path} {place}", record
+        for place, record in read_json_records(path):
+            yield f"{path} {place}", record
     except OSError as error:
         raise ConstructError(f"'{path}' cannot be read ({error.strerror}): give another file.") from None
     except ValueError as error:
         raise ConstructError(str(error)) from None
-
-
-def _is_array(path: str) -> bool:
-    with open(path, "rb") as file:
-        return file.read(4096).lstrip().startswith(b"[")
-
-
-def _read_array(path: str) -> Iterator[tuple[str, dict]]:
-    """Decodes one record at a time: HotpotQA's 90,000 are too many to hold twice."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8: save the file as UTF-8.") from None
-    decoder = json.JSONDecoder()
-    position = _skip_space(text, text.index("[") + 1)
-    number = 0
-    while not text.startswith("]", position):
-        number += 1
-        where = f"{path} record {number}"
-        try:
-            record, position = decoder.raw_decode(text, position)
-        except (ValueError, RecursionError) as error:
-            kind = "not JSON" if text.rstrip().endswith("]") else "cut off"
-            raise ValueError(f"{where} is {kind} ({error}): repair the file or get it again.") from None
-        if not isinstance(record, dict):
-            raise ValueError(f"{where} is not a JSON object: write an array of objects, or one object a line.")
-        yield where, record
-        position = _skip_space(text, position)
-        if text.startswith(",", position):
-            position = _skip_space(text, position + 1)
-        elif not text.startswith("]", position):
-            raise ValueError(f"{where} is followed by neither a comma nor ']': repair the file or get it again.")
-    if _skip_space(text, position + 1) < len(text):
-        raise ValueError(f"{path} goes on after its array: write one array of objects, or one object a line.")
-
-
-def _skip_space(text: str, position: int) -> int:
-    return re.compile(r"[ \t\r\n]*").match(text, position).end()
 
 
 def _read_data_set(path: str) -> Iterator[tuple[str, dict]]:

@@ -43,7 +43,7 @@ def test_an_array_is_read_whatever_the_file_is_called(tmp_path, indent):
         (b'[{"a": 1}', "record 1 is followed by neither a comma nor ']'"),
         (b'[{"a": 1}, {"a": x}]', "record 2 is not JSON"),
         (b'[{"a": 1}, "text"]', "record 2 is not a JSON object"),
-        (b'[{"a": "\xff"}]', "is not UTF-8"),
+        (b'[{"a": "\xff"}]', "line 1 is not UTF-8"),
         (b'[{"a": 1}]\n[{"a": 2}]', "goes on after its array"),
         (b'{"a": 1}\n{"a"', "line 2 is cut off"),
     ],
