@@ -27,7 +27,7 @@ FEATURES = Features(
         "chosen": Value("string"),
         "rejected": Value("string"),
         "drop_reason": Value("string"),
-        "drop_value": Value("string"),  # what stands there instead, shortened
+        "drop_value": Value("string"),  # what stands there instead, shortened, and where
     }
 )
 
@@ -58,9 +58,9 @@ class DropRow(Exception):
         super().__init__(reason)
         self.value = None if value is None else _shortened(value)
 
-    def columns(self) -> dict[str, str | None]:
+    def columns(self, place: str) -> dict[str, str]:
         """What the row holds of it."""
-        return {"drop_reason": str(self), "drop_value": self.value}
+        return {"drop_reason": str(self), "drop_value": place if self.value is None else f"{self.value} in {place}"}
 
 
 @dataclass
@@ -79,14 +79,17 @@ class SolopoDatasetConverter(DatasetConverter):
         attr = self.dataset_attr
         if attr.fields is not None:  # a table of JSON records
             record = json.loads(example["record"])
-            example = record if record.get("id") is not None else {**record, "id": example["place"]}
+            place = example["place"]
+            example = record if record.get("id") is not None else {**record, "id": place}
+        else:
+            place = _example_id(example)
         names = {"id": _example_id(example), "data_set": attr.key}
         try:
             row = dict.fromkeys(FEATURES) | names | self._row(example)
             if attr.fields is None:
                 _check_dates(row)
         except DropRow as reason:
-            return dict.fromkeys(FEATURES) | names | reason.columns()
+            return dict.fromkeys(FEATURES) | names | reason.columns(place)
         return row
 
     def _row(self, example: dict[str, Any]) -> dict[str, Any]:

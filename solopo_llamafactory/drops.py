@@ -35,7 +35,7 @@ class DataSetCounts:
     Args:
         total: number of its examples before any was dropped.
         dropped: number of examples by reason.
-        values: the first wrong value by reason and where it stands, for reasons that have one.
+        values: where the first such example stands, with the wrong value if there is one, by reason.
         longest: tokens of its longest sequence, kept or not.
         longer_short: number of kept examples whose short prompt is the longer one.
         equal: number of kept examples whose prompts are the same.
@@ -57,10 +57,7 @@ class DataSetCounts:
     def loss(self, name: str, split: str, cutoff_len: int) -> str:
         """A sentence with counts, data set, split and reasons, and what to change."""
         share = f"{self.num_dropped} of" if self.num_dropped < self.total else "All"
-        listed = ", ".join(
-            f"{reason} ({count}{f', such as {self.values[reason]}' if reason in self.values else ''})"
-            for reason, count in self.dropped.items()
-        )
+        listed = list_dropped(self.dropped, self.values)
         advice = dict.fromkeys(filter(None, map(advice_for, self.dropped)))
         to_do = "; ".join(advice).format(cutoff_len=cutoff_len, longest=self.longest)
         return (
@@ -98,6 +95,14 @@ class DataSetCounts:
             ),
         ]
         return [sentence for count, of, sentence in counted if count and count >= WARN_FROM * of]
+
+
+def list_dropped(dropped: dict[str, int], values: dict[str, str]) -> str:
+    """The reasons with their counts and an example."""
+    return ", ".join(
+        f"{reason} ({count}{f', such as {values[reason]}' if reason in values else ''})"
+        for reason, count in dropped.items()
+    )
 
 
 def advice_for(reason: str) -> str:

@@ -57,7 +57,7 @@ class SolopoDatasetProcessor(DatasetProcessor):
             try:
                 output |= self._tokenise(row)
             except DropRow as reason:
-                output |= reason.columns()
+                output |= reason.columns(row["id"])
         return output
 
     def _tokenise(self, row: dict[str, Any]) -> dict[str, list]:

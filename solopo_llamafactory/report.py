@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from datasets import Dataset
 
 from .cost import Lengths, ModelShape, packed_row_load, padded_long_load, shared_long_load
-from .drops import DataSetCounts
+from .drops import DataSetCounts, list_dropped
 from .packing import sequences_of
 from .processor import TOKEN_COLUMNS
 
@@ -132,7 +132,7 @@ def _counts_of(
             and reasons[i] not in values
             and (value := dataset[int(i)]["drop_value"]) is not None
         ):
-            values[reasons[i]] = f"{value} in `{dataset[int(i)]['id']}`"
+            values[reasons[i]] = value
     kept = np.array([i for i in rows if reasons[i] is None], dtype=int)
     short, long = lengths["short_prompt_ids"][kept], lengths["long_prompt_ids"][kept]
     alike = dataset.select(kept[short == long]).select_columns(["short_prompt_ids", "long_prompt_ids"])
@@ -155,7 +155,8 @@ def _count(values: Iterable[str | None]) -> dict[str, int]:
 def summary(report: DataReport, split: str, config, view: str, align: str) -> str:
     """Several lines: kept and dropped, length quantiles, rho, tokens per pair and the predicted cost."""
     lengths = report.as_lengths()
-    listed = ", ".join(f"{reason} ({count})" for reason, count in report.dropped.items())
+    values = {reason: value for counts in report.data_sets.values() for reason, value in counts.values.items()}
+    listed = list_dropped(report.dropped, values)
     lines = [f"SoLoPO {split} data: {report.num_kept} examples kept, {sum(report.dropped.values())} dropped"]
     lines[0] += f": {listed}." if listed else "."
     if report.chat_tokens:

@@ -204,13 +204,13 @@ def test_an_answer_s_tags_are_those_of_dataset_info():
             "rejected holds messages before the answer",
             '[{"role": "us',
         ),
-        (user("c"), "rejected is no message of the assistant", '[{"role": "user", "content": "c"}]'),
+        (user("c"), "rejected is no message of the assistant", '[{"role": "user", "content": "c"}] in 7'),
         ({"role": "assistant"}, "rejected has a message without text", '{"role": "assistant"}'),
         ({"text": "c"}, "rejected has an odd role", '{"text": "c"}'),
         (["c"], "rejected is not text", '["c"]'),
-        ([], "empty rejected", None),
-        ({"role": "assistant", "content": " "}, "empty rejected", None),
-        (True, "rejected is not text", "true"),
+        ([], "empty rejected", "7"),
+        ({"role": "assistant", "content": " "}, "empty rejected", "7"),
+        (True, "rejected is not text", "true in 7"),
         ("c" * 200 + "d", None, None),
         (["c" * 200], "rejected is not text", '["' + "c" * 78 + "..."),
         (
@@ -232,7 +232,8 @@ def test_a_record_of_a_json_file():
         {"record": json.dumps({**ROW, "id": None, "chosen": "1960-01-31 00:00:00"}), "place": "a line 3"}, []
     )
     assert (row["id"], row["drop_reason"], row["chosen"]) == ("a line 3", None, "1960-01-31 00:00:00")
-    assert convert({"record": json.dumps(ROW), "place": "a line 3"}, [])["id"] == "7"
+    row = convert({"record": json.dumps({**ROW, "chosen": 5}), "place": "a line 3"}, [])
+    assert (row["id"], row["drop_value"]) == ("7", "5 in a line 3")
 
 
 def test_a_missing_field_is_a_missing_value():

@@ -120,8 +120,14 @@ def test_losses_are_counted_for_each_data_set():
 
 
 def test_the_first_wrong_value_is_shown():
-    _, report = filter_dataset(dataset((5, 15, 5, 9), dropped="chosen is not text", value="1960"), 20, arguments())
-    assert "chosen is not text (1, such as 1960 in `bad`): " in report.data_sets["pairs"].loss("pairs", "train", 20)
+    _, report = filter_dataset(
+        dataset((5, 15, 5, 9), dropped="chosen is not text", value="1960 in a.jsonl line 7"), 20, arguments()
+    )
+    assert "chosen is not text (1, such as 1960 in a.jsonl line 7): " in report.data_sets["pairs"].loss(
+        "pairs", "train", 20
+    )
+    first_line = summary(report, "train", QWEN_7B, "both", "chosen").splitlines()[0]
+    assert first_line.endswith("1 dropped: chosen is not text (1, such as 1960 in a.jsonl line 7).")
 
 
 def test_prompts_that_are_exchanged_or_equal_are_counted():

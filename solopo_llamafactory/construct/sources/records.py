@@ -1,5 +1,6 @@
 """Reading files and Hugging Face data sets; records whose fields are checked as they are read."""
 
+import json
 import os
 from collections.abc import Iterator
 from types import NoneType
@@ -8,6 +9,10 @@ from typing import Any
 from ...json_records import read_json_records
 from ..errors import ConstructError
 
+
+FILE_ENDINGS = (".json", ".jsonl", ".gz", ".bz2", ".xz", ".parquet", ".arrow", ".csv", ".txt")
+# Folders that hold parts of one data set.
+FOLDERS_OF_ONE = ("data", "train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval")
 
 KINDS = {
     str: "a text",
@@ -33,8 +38,10 @@ class Record:
         return self.data.get(key) is not None
 
     def get(self, key: str, kind: Any) -> Any:
-        """The field's value, which must be of one of the `KINDS`."""
+        """The field's value, which must be of one of the `KINDS`; some copies of data sets hold lists as JSON text."""
         value = self.data.get(key)
+        if isinstance(value, str) and kind in (list, (list, dict)):
+            value = _parsed(value)
         # bool is an int in Python, but no index.
         if key not in self.data or not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
             self.refuse(key, KINDS[kind])
@@ -91,6 +98,13 @@ class Record:
         raise ConstructError(f"{self.where}: field '{key}' {found}, a {self.schema} record has {wanted} there.")
 
 
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
 def read_records(path: str) -> Iterator[tuple[str, dict]]:
     """Yields (where, object) of a file, or of the train split of a data set: a folder, a Hub id, or either with
     `:CONFIG` after it."""
@@ -108,14 +122,37 @@ def read_file(path: str) -> Iterator[tuple[str, dict]]:
         raise ConstructError(str(error)) from None
 
 
+def _refuse_several_data_sets(folder: str) -> None:
+    """The datasets library would read the folders of several configurations as one data set."""
+    folders = [
+        entry.name
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
+        if entry.is_dir() and entry.name.lower() not in FOLDERS_OF_ONE and _holds_data(entry.path)
+    ]
+    if len(folders) > 1:
+        raise ConstructError(
+            f"input '{folder}' holds several data sets, in the folders {', '.join(folders)}: name one of them, such as "
+            f"'{os.path.join(folder, folders[0])}'."
+        )
+
+
+def _holds_data(folder: str) -> bool:
+    return any(name.endswith(FILE_ENDINGS) for _, _, names in os.walk(folder) for name in names)
+
+
 def _read_data_set(path: str) -> Iterator[tuple[str, dict]]:
     # A misspelt file name is no data set to ask the Hub for.
-    if path.endswith((".json", ".jsonl")):
+    if path.endswith(FILE_ENDINGS):
         raise ConstructError(f"input '{path}' is not a file: give its path.")
     from datasets import load_dataset
     from datasets.exceptions import DatasetGenerationError
 
     name, _, config = (path, "", "") if os.path.isdir(path) else path.partition(":")
+    if not os.path.isfile(os.path.join(name, "README.md")):  # no list of configurations: each has a folder
+        if config and os.path.isdir(os.path.join(name, config)):
+            name, config = os.path.join(name, config), ""
+        if os.path.isdir(name):
+            _refuse_several_data_sets(name)
     try:
         data_set = load_dataset(name, config or None, split="train")
     except Exception as error:  # of many kinds: no network, no such id, configuration or split, bad files
