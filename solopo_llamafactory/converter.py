@@ -67,7 +67,7 @@ class DropRow(Exception):
 class SolopoDatasetConverter(DatasetConverter):
     """Converts a row of a dataset with `"formatting": "solopo"`.
 
-    A prompt is a string (one user message) or a list of chat messages that ends with the user. A system message comes
+    A prompt is a string (one user message), a message, or a list of messages that ends with the user. A system message comes
     first in the list or stands in the field `system`. As in the host's alpaca format, the text of a `query` column
     follows that of the prompt on a new line, and the pairs of a `history` column are earlier turns; both belong to
     both prompts. An answer is a string or a message of the assistant, alone or in a list.
@@ -136,6 +136,8 @@ class SolopoDatasetConverter(DatasetConverter):
     def _prompt(
         self, value: Any, name: str, system: str, query: str | None, history: list[dict[str, str]]
     ) -> tuple[str, list[dict[str, str]]]:
+        if isinstance(value, dict):
+            value = [value]
         if isinstance(value, list) and value:
             if query or history:
                 column = "query" if query else "history"

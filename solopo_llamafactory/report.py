@@ -126,13 +126,9 @@ def _counts_of(
 ) -> DataSetCounts:
     """The counts of one data set, whose rows are given by number."""
     values: dict[str, str] = {}
-    for i in rows:
-        if (
-            reasons[i] is not None
-            and reasons[i] not in values
-            and (value := dataset[int(i)]["drop_value"]) is not None
-        ):
-            values[reasons[i]] = value
+    for i, value in zip(rows, dataset.select(rows)["drop_value"]):
+        if value is not None:
+            values.setdefault(reasons[i], value)
     kept = np.array([i for i in rows if reasons[i] is None], dtype=int)
     short, long = lengths["short_prompt_ids"][kept], lengths["long_prompt_ids"][kept]
     alike = dataset.select(kept[short == long]).select_columns(["short_prompt_ids", "long_prompt_ids"])

@@ -54,6 +54,13 @@ def test_prompts_as_messages(messages):
     assert row["short_prompt"] == OPENAI[1:] == row["long_prompt"]
 
 
+def test_a_prompt_may_be_one_message():
+    row = convert(
+        {**ROW, "short_prompt": {"role": "user", "content": "s"}, "long_prompt": {"from": "human", "value": "l"}}
+    )
+    assert (row["short_prompt"], row["long_prompt"]) == (user("s"), user("l"))
+
+
 def test_arrow_fills_absent_keys_with_null():
     messages = [{"from": "human", "value": "a", "role": None, "content": None}]
     assert convert({**ROW, "short_prompt": messages})["short_prompt"] == user("a")

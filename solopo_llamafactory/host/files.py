@@ -17,6 +17,7 @@ import datasets.config
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .. import __version__
 from ..json_records import half_character_field, read_json_records
 
 
@@ -58,7 +59,8 @@ def as_table(attr, dataset_dir: str, cache_dir: str | None):
     attr.fields = None
     if not files or all(file.suffix in TABLES for file in files):
         return attr
-    folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE, "solopo", content_hash(path))
+    key = f"{content_hash(path)}-{__version__}"
+    folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE, "solopo", key)
     table = folder / f"{path.name}.parquet"
     if not table.is_file():
         _write_table(table, path, files)

@@ -115,7 +115,7 @@ def test_nothing_left_lists_the_reasons(refused, tmp_path):
     rows[0]["chosen"] = "plaza " * 600
     write_dataset(tmp_path / "data", rows)
     refused(
-        "All 3 examples of data set `pairs` are dropped from the train data: no chosen (2), over-long (1)",
+        "All 3 examples of data set `pairs` are dropped from the train data: no chosen (2, such as pairs.jsonl line 2), over-long (1)",
         dataset_dir=str(tmp_path / "data"),
     )
 
@@ -202,20 +202,64 @@ def test_a_data_set_of_a_mix_that_is_lost_is_an_error(refused, folder):
     refused(words, dataset_dir=str(folder), eval_dataset="pairs,more", eval_on_each_dataset=True, do_eval=True)
 
 
-def test_a_lost_fifth_is_a_warning_also_from_tokens(load, folder, tmp_path, caplog):
+@pytest.fixture
+def warnings_of(load, caplog):
+    """Load and return the warnings about data sets."""
+
+    def run(**overrides) -> list[str]:
+        logger = logging.getLogger("llamafactory")
+        logger.addHandler(caplog.handler)
+        caplog.clear()
+        try:
+            load(**overrides)
+        finally:
+            logger.removeHandler(caplog.handler)
+        records = [record for record in caplog.records if "of data set" in record.message]
+        assert {record.levelno for record in records} <= {logging.WARNING}
+        return [record.message for record in records]
+
+    return run
+
+
+def test_a_lost_fifth_is_a_warning_also_from_tokens(warnings_of, folder, tmp_path):
     """Two entries of one file are two data sets."""
     info = json.loads((folder / "dataset_info.json").read_text())
-    info["again"] = {**info["pairs"], "columns": {**info["pairs"]["columns"], "long_prompt": "short_prompt"}}
+    info["again"] = {**info["pairs"], "columns": {**info["pairs"]["columns"], "system": "id"}}
     (folder / "dataset_info.json").write_text(json.dumps(info))
     arguments = {"dataset_dir": str(folder), "dataset": "pairs,again", "tokenized_path": str(tmp_path / "tokens")}
-    logger = logging.getLogger("llamafactory")
-    logger.addHandler(caplog.handler)
-    try:
-        for _ in range(2):
-            caplog.clear()
-            load(**arguments)
-            warnings = [record.message for record in caplog.records if "are dropped" in record.message]
-            assert len(warnings) == 1 and caplog.records[-1].levelno == logging.WARNING
-            assert warnings[0].startswith("3 of 12 examples of data set `pairs` are dropped from the train data: ")
-    finally:
-        logger.removeHandler(caplog.handler)
+    for _ in range(2):
+        warnings = warnings_of(**arguments)
+        assert [warning.split(":")[0] for warning in warnings] == [
+            f"3 of 12 examples of data set `{name}` are dropped from the train data" for name in ("pairs", "again")
+        ]
+
+
+@pytest.mark.parametrize(
+    "short, long, words",
+    [
+        (
+            "long_prompt",
+            "short_prompt",
+            "The short prompt is longer than the long one in 5 of 5 rows of data set `pairs`",
+        ),
+        ("long_prompt", "long_prompt", "The short prompt equals the long one in 5 of 5 rows of data set `pairs`"),
+        ("short_prompt", "short_prompt", "The short prompt equals the long one in 5 of 5 rows of data set `pairs`"),
+    ],
+)
+def test_columns_that_are_exchanged_or_equal(warnings_of, tmp_path, short, long, words):
+    write_dataset(tmp_path / "data", make_rows(5))
+    info_path = tmp_path / "data" / "dataset_info.json"
+    info = json.loads(info_path.read_text())
+    info["pairs"]["columns"] |= {"prompt": short, "long_prompt": long}
+    info_path.write_text(json.dumps(info))
+    (warning,) = warnings_of(dataset_dir=str(tmp_path / "data"))
+    assert warning.startswith(words)
+    assert warnings_of(dataset_dir=str(tmp_path / "data"), solopo_view="long") == []
+
+
+def test_prompts_that_a_chat_template_has_rendered(warnings_of, tmp_path):
+    turn = "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+    rows = [{**row, "short_prompt": turn.format("a"), "long_prompt": turn.format("a b")} for row in make_rows(3)]
+    write_dataset(tmp_path / "data", rows)
+    (warning,) = warnings_of(dataset_dir=str(tmp_path / "data"))
+    assert warning.startswith("A chat template has rendered the prompts before in 3 of 3 rows of data set `pairs`")
