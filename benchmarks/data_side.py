@@ -13,7 +13,7 @@ import time
 
 from torch.utils.data import DataLoader
 
-from solopo_llamafactory.json_lines import read_json_lines
+from solopo_llamafactory.json_records import read_json_records
 
 from .cells import ANSWER, SHORT_PROMPT
 from .workload import ROOT
@@ -73,7 +73,7 @@ def make_processor():
 
 def paragraphs() -> list[str]:
     """The different paragraphs of the demo corpus."""
-    records = [record for _, record in read_json_lines(ROOT / "data" / "demo_corpus.jsonl")]
+    records = [record for _, record in read_json_records(ROOT / "data" / "demo_corpus.jsonl")]
     return list(dict.fromkeys(paragraph["paragraph_text"] for record in records for paragraph in record["paragraphs"]))
 
 

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from solopo_llamafactory.json_lines import read_json_lines
+from solopo_llamafactory.json_records import read_json_records
 
 from .cells import Cell
 
@@ -52,7 +52,7 @@ class Results:
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """All rows of a results file; none where there is no file yet."""
-    return [row for _, row in read_json_lines(path)] if path.is_file() else []
+    return [row for _, row in read_json_records(path)] if path.is_file() else []
 
 
 def latest_rows(path: Path) -> list[dict[str, Any]]:

@@ -145,10 +145,10 @@ def tiny_model(argv: list[str]) -> None:
 def demo_texts() -> list[str]:
     """The different paragraphs of the demo corpus, in the file's order."""
     from .construct.arguments import DEMO_CORPUS
-    from .json_lines import read_json_lines
+    from .json_records import read_json_records
 
     try:
-        records = [record for _, record in read_json_lines(DEMO_CORPUS)]
+        records = [record for _, record in read_json_records(DEMO_CORPUS)]
     except (OSError, ValueError):
         raise CommandError(f"{DEMO_CORPUS} cannot be read here: run from the repository root.") from None
     paragraphs = [paragraph for record in records for paragraph in record["paragraphs"]]

@@ -13,17 +13,22 @@ from datasets import Features, Value
 
 from . import __version__
 from .converter import DropRow
-from .host.imports import DatasetProcessor
+from .host.imports import MEDIA_PLACEHOLDERS, DatasetProcessor
+from .rendered import is_rendered, renders_nothing
 
 
 TOKENS = [Value("int32")]
 TOKEN_COLUMNS = ("short_prompt_ids", "long_prompt_ids", "chosen_ids", "rejected_ids")
+KEPT_COLUMNS = ("id", "data_set", "drop_reason", "drop_value")  # as the converter wrote them
 FEATURES = Features(
     {
         "id": Value("string"),
+        "data_set": Value("string"),
         **dict.fromkeys(TOKEN_COLUMNS, TOKENS),
         "chat_tokens": [Value("string")],  # control tokens of the tokenizer that stand in the texts themselves
+        "is_rendered": Value("bool"),  # whether a prompt seems to have gone through a chat template before
         "drop_reason": Value("string"),
+        "drop_value": Value("string"),
     }
 )
 
@@ -47,17 +52,18 @@ class SolopoDatasetProcessor(DatasetProcessor):
             print(f"{column.removesuffix('_ids')}:\n{self.tokenizer.decode(example[column])}")
 
     def _process(self, row: dict[str, Any]) -> dict[str, Any]:
-        output = {**dict.fromkeys(FEATURES), "id": row["id"], "drop_reason": row["drop_reason"]}
+        output = {**dict.fromkeys(FEATURES), **{key: row[key] for key in KEPT_COLUMNS}}
         if row["drop_reason"] is None:
             try:
                 output |= self._tokenise(row)
             except DropRow as reason:
-                output["drop_reason"] = str(reason)
+                output |= reason.columns(row["id"])
         return output
 
     def _tokenise(self, row: dict[str, Any]) -> dict[str, list]:
         for prompt in ("short_prompt", "long_prompt"):
             self._check_prompt(row[prompt], prompt)
+        self._check_media(row)
 
         # Templates render message by message, so what holds after the short prompt for the rejected answer holds after
         # the long one: the long prompt, most of the work, is tokenised once.
@@ -81,7 +87,7 @@ class SolopoDatasetProcessor(DatasetProcessor):
             self._merges(prompt, answer) for prompt in (short_prompt, long_prompt) for answer in (chosen, rejected)
         ):
             raise DropRow("an answer's tokens merge with the prompt's")
-        return {**tokens, "chat_tokens": self._chat_tokens(row)}
+        return {**tokens, "chat_tokens": self._chat_tokens(row), "is_rendered": self._is_rendered(row)}
 
     def _encode(self, prompt: list[dict[str, str]], answer: str, system: str | None) -> tuple[list[int], list[int]]:
         messages = [*prompt, {"role": "assistant", "content": answer}]
@@ -108,12 +114,27 @@ class SolopoDatasetProcessor(DatasetProcessor):
                 if not any(isinstance(slot, str) and message["content"] in slot for slot in slots):
                     raise DropRow(f"the template changes the text of {name}")
 
+    def _check_media(self, row: dict[str, Any]) -> None:
+        """A multimodal template's plugin looks for a medium at each placeholder; without one the text is its own."""
+        if not self._takes_media:
+            return
+        for name in ("short_prompt", "long_prompt", "chosen", "rejected"):
+            texts = [row[name]] if isinstance(row[name], str) else [message["content"] for message in row[name]]
+            for placeholder in MEDIA_PLACEHOLDERS:
+                if any(placeholder in text for text in texts):
+                    raise DropRow(f"{name} holds the placeholder {placeholder}")
+
+    @cached_property
+    def _takes_media(self) -> bool:
+        plugin = self.template.mm_plugin
+        return any(getattr(plugin, f"{media}_token") is not None for media in ("image", "video", "audio"))
+
     def _check_answer(self, answer: str, answer_ids: list[int], name: str) -> None:
         if self.template.enable_thinking is False and not self.template.remove_thought(answer).strip():
-            raise DropRow(f"{name} is nothing but thoughts")
+            raise DropRow(f"{name} is nothing but thoughts", answer)
         unknown = self.tokenizer.unk_token_id
         if unknown in answer_ids and unknown != self.tokenizer.eos_token_id and self.tokenizer.unk_token not in answer:
-            raise DropRow(f"{name} has characters that the tokenizer does not know")
+            raise DropRow(f"{name} has characters that the tokenizer does not know", answer)
 
     def _merges(self, prompt_ids: list[int], answer_ids: list[int]) -> bool:
         """Whether the tokenizer, given prompt and answer as one text, makes a token of both."""
@@ -126,6 +147,11 @@ class SolopoDatasetProcessor(DatasetProcessor):
         return self.tokenizer.encode(
             self.tokenizer.decode(ids, clean_up_tokenization_spaces=False), add_special_tokens=False
         )
+
+    def _is_rendered(self, row: dict[str, Any]) -> bool:
+        messages = [*row["short_prompt"], *row["long_prompt"]]
+        texts = [message["content"] for message in messages if message["role"] == "user"]
+        return not renders_nothing(self.template) and any(map(is_rendered, texts))
 
     def _chat_tokens(self, row: dict[str, Any]) -> list[str]:
         """Control tokens in the row's texts: the tokenizer makes marks of turns of them, as in the host's stages."""

@@ -40,7 +40,6 @@ def run_solopo(
     tokenizer_module = load_tokenizer(model_args)
     tokenizer = tokenizer_module["tokenizer"]
     template = get_template_and_fix_tokenizer(tokenizer, data_args)
-    refuse_media_template(template, data_args.template)
     dataset_module, reports = load_data(
         template, model_args, data_args, training_args, finetuning_args, **tokenizer_module
     )
@@ -82,17 +81,6 @@ def run_solopo(
         trainer.save_metrics("eval", metrics)
 
     create_modelcard_and_push(trainer, model_args, data_args, training_args, finetuning_args)
-
-
-def refuse_media_template(template, name: str | None) -> None:
-    """Raise ValueError for a template with image, video or audio tokens."""
-    plugin = template.mm_plugin
-    for media in ("image", "video", "audio"):
-        if getattr(plugin, f"{media}_token", None) is not None:
-            raise ValueError(
-                f"`template: {name}` has {media} tokens, and `stage: solopo` trains on text only: choose the text "
-                "template of the model's family."
-            )
 
 
 def log_costs(reports: dict[str, list[DataReport]], config, finetuning_args, packed: bool) -> None:

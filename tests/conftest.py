@@ -142,6 +142,37 @@ def train(arguments):
     return run
 
 
+@pytest.fixture
+def load(arguments):
+    """Parse arguments and load their data as the workflow does: (dataset module, reports)."""
+    from llamafactory.hparams import get_train_args
+
+    from solopo_llamafactory.host.data import load_data
+    from solopo_llamafactory.host.imports import get_template_and_fix_tokenizer, load_tokenizer
+
+    def run(**overrides):
+        model_args, data_args, training_args, finetuning_args, _ = get_train_args(arguments(**overrides))
+        tokenizer_module = load_tokenizer(model_args)
+        template = get_template_and_fix_tokenizer(tokenizer_module["tokenizer"], data_args)
+        return load_data(template, model_args, data_args, training_args, finetuning_args, **tokenizer_module)
+
+    return run
+
+
+@pytest.fixture
+def refused(train, tmp_path):
+    """Assert that a run ends with one sentence that has the words, before it makes its output directory."""
+
+    def check(words: str, **overrides) -> None:
+        with pytest.raises(ValueError) as error:
+            train(**overrides)
+        assert words in str(error.value), error.value
+        assert "\n" not in str(error.value)
+        assert not (tmp_path / "output").exists()
+
+    return check
+
+
 def run_host(args: dict) -> None:
     """The host's entry point for a dict of arguments."""
     from llamafactory.train.tuner import run_exp

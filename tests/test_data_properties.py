@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from solopo_llamafactory.collator import SolopoCollator
 from solopo_llamafactory.packing import sequences_of
-from solopo_llamafactory.processor import FEATURES, SolopoDatasetProcessor
+from solopo_llamafactory.processor import FEATURES, KEPT_COLUMNS, SolopoDatasetProcessor
 
 
 # What the texts are made of besides any characters at all.
@@ -106,7 +106,7 @@ def check_kept_or_named(processor: SolopoDatasetProcessor, record: dict) -> dict
     assert list(output) == list(FEATURES)
     if output["drop_reason"] is not None:
         assert output["drop_reason"].startswith(REASONS)
-        assert {value for key, value in output.items() if key not in ("id", "drop_reason")} == {None}
+        assert {value for key, value in output.items() if key not in KEPT_COLUMNS} == {None}
         return output
 
     decode, template = processor.tokenizer.decode, processor.template

@@ -14,7 +14,7 @@ from conftest import make_rows, read_logs, run_host, write_dataset
 from solopo_llamafactory.construct.errors import ConstructError
 from solopo_llamafactory.construct.files import atomic_writer
 from solopo_llamafactory.host.checkpoints import last_complete_checkpoint
-from solopo_llamafactory.host.data import FINGERPRINT_FILE, _save_tokenized
+from solopo_llamafactory.host.tokenized import FINGERPRINT_FILE, save_tokenized
 from solopo_llamafactory.reference import ReferenceTable
 
 
@@ -58,9 +58,9 @@ def test_tokenized_data(tmp_path):
     path = tmp_path / "tokenized"
     dataset_module = {"train_dataset": Dataset.from_dict({"chosen_ids": [[1] * 100] * 1000})}
     with largest_file(4096), pytest.raises(ValueError, match="`tokenized_path: .*tokenized` cannot .*make room"):
-        _save_tokenized(str(path), dataset_module, {}, {})
+        save_tokenized(str(path), dataset_module, {}, {})
     assert not list(tmp_path.iterdir())
-    _save_tokenized(str(path), dataset_module, {}, {})
+    save_tokenized(str(path), dataset_module, {}, {})
     assert (path / FINGERPRINT_FILE).is_file()
 
 

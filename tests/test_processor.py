@@ -1,8 +1,11 @@
 """Tokens are what the host renders, identical after both prompts, and nothing is cut."""
 
+import copy
+
 import pytest
 from llamafactory.data import get_template_and_fix_tokenizer
 from llamafactory.data.processor import PairwiseDatasetProcessor
+from llamafactory.data.template import TEMPLATES
 from llamafactory.hparams import DataArguments
 from transformers import AutoTokenizer
 
@@ -20,6 +23,7 @@ def make_row(**change) -> dict:
     user = [{"role": "user", "content": "Where is the fable grove? " * 9}]
     row = {
         "id": "1",
+        "data_set": "d",
         "short_prompt": user,
         "short_system": "",
         "long_prompt": [{"role": "user", "content": "Amber cedar. " * 50 + user[0]["content"]}],
@@ -27,6 +31,7 @@ def make_row(**change) -> dict:
         "chosen": "North of the jetty.",
         "rejected": "Unknown.",
         "drop_reason": None,
+        "drop_value": None,
     }
     return {**row, **change}
 
@@ -61,6 +66,92 @@ def test_tokens_are_the_hosts_own_and_nothing_is_cut(family, template, tiny_qwen
         assert output[f"{view}_prompt_ids"] + output["chosen_ids"] == chosen_ids
         assert output[f"{view}_prompt_ids"] + output["rejected_ids"] == rejected_ids
         assert [label for label in chosen_labels if label != -100] == output["chosen_ids"]
+
+
+MULTIMODAL = [
+    name
+    for name, template in TEMPLATES.items()
+    if any(getattr(template.mm_plugin, f"{media}_token") for media in ("image", "video", "audio"))
+]
+
+
+class Anything(str):
+    """Stands in for a multimodal model's processor, of which text asks nothing: its parts are there."""
+
+    def __getattr__(self, name: str):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return {"merge_size": 2, "merge_kernel_size": (2, 2), "image_seq_length": 4}.get(name, Anything(name))
+
+
+def test_a_good_part_of_the_host_s_templates_takes_media():
+    assert {"gemma3", "gemma4", "qwen2_vl", "qwen3_5", "llama4", "mistral_small", "ministral3"} < set(MULTIMODAL)
+    assert len(MULTIMODAL) > 40
+
+
+@pytest.mark.parametrize("template", MULTIMODAL)
+def test_text_under_a_multimodal_template_is_tokenised_as_the_host_does(template, tiny_qwen2):
+    """The host's dpo stage with the model's processor; here the processor may be absent, as beside text models."""
+    stock = TEMPLATES[template]
+    TEMPLATES[template] = copy.deepcopy(stock)
+    try:
+        processor = processor_for(tiny_qwen2, template)
+    finally:
+        TEMPLATES[template] = stock
+    turns = [{"role": "user", "content": "Amber?"}, {"role": "assistant", "content": "Basin."}]
+    plain, multi = make_row(short_system="Be short."), make_row()
+    multi["short_prompt"] = [*turns, *multi["short_prompt"]]
+    for row, output in zip((plain, multi), process(processor, plain, multi)):
+        assert output["drop_reason"] is None
+        host = PairwiseDatasetProcessor(
+            processor.template, processor.tokenizer, Anything("processor"), DataArguments(cutoff_len=10**6)
+        )
+        for view in ("short", "long"):
+            responses = [{"role": "assistant", "content": row[answer]} for answer in ("chosen", "rejected")]
+            chosen_ids, _, rejected_ids, _ = host._encode_data_example(
+                row[f"{view}_prompt"], responses, row[f"{view}_system"], "", [], [], []
+            )
+            assert output[f"{view}_prompt_ids"] + output["chosen_ids"] == chosen_ids
+            assert output[f"{view}_prompt_ids"] + output["rejected_ids"] == rejected_ids
+
+
+@pytest.mark.parametrize("placeholder", ["<image>", "<video>", "<audio>"])
+def test_a_media_placeholder_in_a_text(placeholder, tiny_qwen2):
+    """The host stops at one that no medium belongs to, under a multimodal template; under the others it is text."""
+    rows = [make_row(chosen=f"{placeholder} of a jetty"), make_row()]
+    rows[1]["long_prompt"] = [{"role": "user", "content": f"What is on {placeholder}?"}]
+    outputs = process(processor_for(tiny_qwen2, "gemma3"), *rows, make_row(short_system=placeholder))
+    assert [output["drop_reason"] for output in outputs] == [
+        f"chosen holds the placeholder {placeholder}",
+        f"long_prompt holds the placeholder {placeholder}",
+        None,
+    ]
+    assert {output["drop_reason"] for output in process(processor_for(tiny_qwen2, "qwen"), *rows)} == {None}
+
+
+QWEN = "<|im_start|>system\nBe short.<|im_end|>\n<|im_start|>user\nWhere?<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize(
+    "text, rendered",
+    [
+        (QWEN, True),
+        (QWEN.removesuffix("<|im_start|>assistant\n"), True),
+        ("<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nWhere?<|eot_id|>", True),
+        ("<bos><start_of_turn>user\nWhere?<end_of_turn>\n<start_of_turn>model\n", True),
+        ("<s>[INST] Where? [/INST]", True),
+        ("Where?", False),
+        ("<html><body>Where?</body></html>", False),
+        ("Question: where?\nAnswer:", False),
+        (f"{'Amber. ' * 99} A turn begins with <|im_start|>user there. {'Amber. ' * 99}", False),
+    ],
+)
+def test_prompts_that_a_chat_template_has_rendered(text, rendered, tiny_qwen2):
+    """By a template of any family; with `template: empty` a person renders them on purpose."""
+    row = make_row(long_prompt=[{"role": "user", "content": text}])
+    for template, expected in (("qwen", rendered), ("empty", False)):
+        (output,) = process(processor_for(tiny_qwen2, template), row)
+        assert output["drop_reason"] is None and output["is_rendered"] is expected
 
 
 def test_the_system_message_is_rendered(tiny_qwen2):

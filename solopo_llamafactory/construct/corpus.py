@@ -7,12 +7,13 @@ from .sources.records import Record, read_file
 
 
 def read_corpus(path: str) -> list[Document]:
-    """Reads a JSONL file of {"title", "text"}; the title may be left out.
+    """Reads a file of {"title", "text"}; the title may be left out, and empty texts are.
 
     Raises:
         ConstructError: for a file that cannot be read or is empty, or a row of another schema.
     """
-    documents = [read_document(Record(row, where, "corpus")) for where, row in read_file(path)]
+    rows = [read_document(Record(row, where, "corpus")) for where, row in read_file(path)]
+    documents = [document for document in rows if document.text]
     if not documents:
         raise ConstructError(f"corpus '{path}' holds no documents: write one object with `title` and `text` a line.")
     return documents

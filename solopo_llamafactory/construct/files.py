@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..json_lines import read_json_lines
+from ..json_records import read_json_records
 from .errors import ConstructError
 
 
@@ -50,7 +50,7 @@ def read_rows(path: Path, step: str) -> Iterator[dict]:
     if not path.is_file():
         raise missing(path, step)
     try:
-        for _, row in read_json_lines(path):
+        for _, row in read_json_records(path):
             yield row
     except ValueError as error:
         raise ConstructError(str(error)) from None

@@ -73,7 +73,7 @@ def _read(path: Path) -> dict:
     if not path.is_file():
         return {}
     try:
-        info = json.loads(path.read_text(encoding="utf-8"))
+        info = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ConstructError(f"dataset_info '{path}' is not JSON ({error}): repair it or name another file.") from None
     if not isinstance(info, dict):

@@ -3,6 +3,8 @@
 from llamafactory.data import get_template_and_fix_tokenizer
 from llamafactory.data.converter import DatasetConverter
 from llamafactory.data.processor.processor_utils import DatasetProcessor
+from llamafactory.data.template import TEMPLATES
+from llamafactory.extras.constants import AUDIO_PLACEHOLDER, IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
 from llamafactory.extras.logging import get_logger
 from llamafactory.extras.misc import count_parameters
 from llamafactory.extras.ploting import plot_loss
@@ -15,13 +17,18 @@ from llamafactory.train.trainer_utils import create_modelcard_and_push, create_r
 # Only loggers below "llamafactory" have the host's handlers (console, web UI).
 logger = get_logger("llamafactory.solopo")
 
+# What a multimodal template replaces by the tokens of an image, a video or a recording.
+MEDIA_PLACEHOLDERS = (IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, AUDIO_PLACEHOLDER)
+
 __all__ = [
+    "MEDIA_PLACEHOLDERS",
     "CustomDPOTrainer",
     "DataArguments",
     "DatasetConverter",
     "DatasetProcessor",
     "FinetuningArguments",
     "ModelArguments",
+    "TEMPLATES",
     "TrainingArguments",
     "count_parameters",
     "create_modelcard_and_push",

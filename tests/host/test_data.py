@@ -1,26 +1,12 @@
 """The stage's data through the host's loader: every option a user combines, and every file that is wrong."""
 
 import json
+import logging
 
+import pandas as pd
 import pytest
-from llamafactory.hparams import get_train_args
 
-from conftest import COLUMNS, make_rows, write_dataset
-from solopo_llamafactory.host.data import load_data
-from solopo_llamafactory.host.imports import get_template_and_fix_tokenizer, load_tokenizer
-
-
-@pytest.fixture
-def load(arguments):
-    """Parse arguments and load their data as the workflow does: (dataset module, reports)."""
-
-    def run(**overrides):
-        model_args, data_args, training_args, finetuning_args, _ = get_train_args(arguments(**overrides))
-        tokenizer_module = load_tokenizer(model_args)
-        template = get_template_and_fix_tokenizer(tokenizer_module["tokenizer"], data_args)
-        return load_data(template, model_args, data_args, training_args, finetuning_args, **tokenizer_module)
-
-    return run
+from conftest import make_rows, write_dataset
 
 
 @pytest.fixture
@@ -106,100 +92,32 @@ def test_messages_and_system_in_a_file(load, tmp_path):
     assert as_messages["short_prompt_ids"][:] == as_text["short_prompt_ids"][:]
 
 
-def test_tokenized_path_is_written_whole_and_read_back(load, folder, tmp_path):
-    path = tmp_path / "tokenized"
-    first, first_reports = load(dataset_dir=str(folder), tokenized_path=str(path))
-    saved = json.loads((path / "solopo.json").read_text())
-    assert saved["fingerprint"]["cutoff_len"] == 512
-    assert saved["reports"]["train"][0]["dropped"] == DROPPED
-
-    (folder / "pairs.jsonl").unlink()  # nothing but the folder is read
-    again, again_reports = load(dataset_dir=str(folder), tokenized_path=str(path))
-    assert again["train_dataset"]["chosen_ids"][:] == first["train_dataset"]["chosen_ids"][:]
-    assert again_reports == first_reports
-
-
-@pytest.mark.parametrize(
-    "changed, words",
-    [
-        ({"cutoff_len": 256}, "another `cutoff_len`"),
-        ({"template": "chatml"}, "another `template`"),
-        ({"solopo_view": "long"}, "another `solopo_view`"),
-        ({"solopo_overlong": "error"}, "another `solopo_overlong`"),
-        ({"val_size": 0.5}, "another `val_size`"),
-        ({"model_name_or_path": "llama"}, "another tokenizer"),
-    ],
-)
-def test_tokenized_path_of_other_settings_is_refused(load, folder, tmp_path, tiny_llama, changed, words):
-    path = str(tmp_path / "tokenized")
-    load(dataset_dir=str(folder), tokenized_path=path)
-    if changed.get("model_name_or_path") == "llama":
-        changed = {"model_name_or_path": tiny_llama}
-    with pytest.raises(ValueError, match=words):
-        load(dataset_dir=str(folder), tokenized_path=path, **changed)
-
-
-def test_tokenized_path_of_another_stage_is_refused(load, train, tmp_path):
-    path = str(tmp_path / "tokenized")
-    train(stage="dpo", dataset="pairs_short", tokenized_path=path, max_steps=1, output_dir=str(tmp_path / "dpo"))
-    with pytest.raises(ValueError, match="was not made by `stage: solopo`"):
-        load(tokenized_path=path)
-
-
 def test_overlong_as_an_error(load, folder):
-    with pytest.raises(ValueError, match="`example-7` has"):
+    with pytest.raises(ValueError, match="`example-7` of data set `pairs` has"):
         load(dataset_dir=str(folder), solopo_overlong="error")
 
 
-def refused(train, tmp_path, words: str, **overrides) -> None:
-    """Assert one sentence with `words` and no output directory."""
-    with pytest.raises(ValueError) as error:
-        train(**overrides)
-    assert words in str(error.value), error.value
-    assert "\n" not in str(error.value)
-    assert not (tmp_path / "output").exists()
-
-
-def change_entry(folder, **change) -> str:
-    info = json.loads((folder / "dataset_info.json").read_text())
-    info["pairs"] = {key: value for key, value in {**info["pairs"], **change}.items() if value is not None}
-    (folder / "dataset_info.json").write_text(json.dumps(info))
-    return str(folder)
-
-
-@pytest.mark.parametrize(
-    "change, words",
-    [
-        ({"columns": {key: value for key, value in COLUMNS.items() if key != "long_prompt"}}, "`long_prompt`"),
-        ({"columns": None}, "`long_prompt`"),
-        ({"formatting": "alpaca"}, 'needs "formatting": "solopo"'),
-        ({"ranking": False}, '"ranking": true'),
-        ({"columns": {**COLUMNS, "images": "images"}}, "trains on text only"),
-        ({"columns": {**COLUMNS, "long_prompt": "context"}}, "has no field `context`"),
-    ],
-)
-def test_a_wrong_entry_is_refused(train, folder, tmp_path, change, words):
-    refused(train, tmp_path, words, dataset_dir=change_entry(folder, **change))
-
-
 @pytest.mark.parametrize("stage", ["sft", "dpo", "rm"])
-def test_a_solopo_dataset_under_another_stage_names_its_views(train, folder, tmp_path, stage):
-    refused(train, tmp_path, "`pairs_short` or `pairs_long`", stage=stage, dataset_dir=str(folder))
+def test_a_solopo_dataset_under_another_stage_names_its_views(refused, folder, stage):
+    refused("`pairs_short` or `pairs_long`", stage=stage, dataset_dir=str(folder))
 
 
-def test_a_solopo_dataset_without_views_says_how_to_add_one(train, folder, tmp_path):
+def test_a_solopo_dataset_without_views_says_how_to_add_one(refused, folder):
     info = json.loads((folder / "dataset_info.json").read_text())
     (folder / "dataset_info.json").write_text(json.dumps({"pairs": info["pairs"]}))
-    refused(train, tmp_path, "add an entry for the same file", stage="dpo", dataset_dir=str(folder))
+    refused("add an entry for the same file", stage="dpo", dataset_dir=str(folder))
 
 
-def test_nothing_left_lists_the_reasons(train, tmp_path):
+def test_nothing_left_lists_the_reasons(refused, tmp_path):
     rows = make_rows(3)
     for row in rows:
         del row["chosen"]
     rows[0]["chosen"] = "plaza " * 600
     write_dataset(tmp_path / "data", rows)
-    refused(train, tmp_path, "no chosen (2), over-long (1)", dataset_dir=str(tmp_path / "data"))
+    refused(
+        "All 3 examples of data set `pairs` are dropped from the train data: no chosen (2, such as pairs.jsonl line 2), over-long (1)",
+        dataset_dir=str(tmp_path / "data"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -210,14 +128,13 @@ def test_nothing_left_lists_the_reasons(train, tmp_path):
             '{"short_prompt": "a", "long_prompt": "b", "chosen": "\\ud800", "rejected": "d"}\n',
             "line 2: the field `chosen` holds half of a character",
         ),
-        ('{"short_prompt": ["a"], "long_prompt": "b", "chosen": "c", "rejected": "d"}\n', "`short_prompt`"),
     ],
 )
-def test_a_file_that_arrow_cannot_read_is_named(train, tmp_path, broken, words):
+def test_a_file_that_cannot_be_read_is_named(refused, tmp_path, broken, words):
     write_dataset(tmp_path / "data", make_rows(1))
     path = tmp_path / "data" / "pairs.jsonl"
     path.write_text(path.read_text() + broken)
-    refused(train, tmp_path, words, dataset_dir=str(tmp_path / "data"))
+    refused(words, dataset_dir=str(tmp_path / "data"))
 
 
 def test_odd_texts_in_a_file_are_kept_to_the_letter(load, tmp_path, tiny_qwen2):
@@ -245,28 +162,104 @@ def test_odd_texts_in_a_file_are_kept_to_the_letter(load, tmp_path, tiny_qwen2):
     assert reports["train"][0].chat_tokens == {"<|im_end|>": 1}
 
 
-def test_a_date_that_the_datasets_library_rewrites_is_dropped(load, tmp_path):
-    """It reads 10 MB at a time; the last part may hold a single row, whose answer is a date and no text to it."""
-    rows = make_rows(2)
-    rows[0]["meta"] = "m" * (10 << 20)
-    rows[1]["chosen"] = "1960-01-31"
-    write_dataset(tmp_path / "data", rows)
-    _, reports = load(dataset_dir=str(tmp_path / "data"))
-    assert reports["train"][0].dropped == {"chosen is a bare date, which reading JSON may have rewritten": 1}
-
-
-def test_a_field_of_nothing_but_dates_is_named(train, tmp_path):
-    rows = [{**row, "chosen": "1960-01-31", "rejected": "1960-02-01"} for row in make_rows(2)]
-    write_dataset(tmp_path / "data", rows)
-    refused(train, tmp_path, "nothing but dates in the field `chosen`", dataset_dir=str(tmp_path / "data"))
+def test_a_table_of_dates_is_named(refused, tmp_path):
+    """The datasets library reads such a column as times; how they were written is lost."""
+    rows = pd.DataFrame(make_rows(2)).assign(chosen=pd.Timestamp("1960-01-31"))
+    write_dataset(tmp_path / "data", [])
+    rows.to_parquet(tmp_path / "data" / "pairs.parquet")
+    info_path = tmp_path / "data" / "dataset_info.json"
+    info_path.write_text(info_path.read_text().replace("pairs.jsonl", "pairs.parquet"))
+    refused("nothing but dates in the field `chosen`", dataset_dir=str(tmp_path / "data"))
 
 
 @pytest.mark.parametrize("content", ["", "\n\n"])
-def test_an_empty_file_is_named(train, tmp_path, content):
+def test_an_empty_file_is_named(refused, tmp_path, content):
     write_dataset(tmp_path / "data", [])
     (tmp_path / "data" / "pairs.jsonl").write_text(content)
-    refused(train, tmp_path, "pairs.jsonl is empty", dataset_dir=str(tmp_path / "data"))
+    refused("pairs.jsonl is empty", dataset_dir=str(tmp_path / "data"))
 
 
-def test_a_template_with_images_is_refused(train, tmp_path):
-    refused(train, tmp_path, "trains on text only", template="qwen2_vl")
+def test_text_trains_with_a_multimodal_template(train, load, tmp_path):
+    """Rows that hold media are dropped and counted, the others trained on."""
+    rows = [{**row, "pictures": ["a.png"] if number == 1 else []} for number, row in enumerate(make_rows(8))]
+    rows[3]["chosen"] = "<image> of a jetty"
+    write_dataset(tmp_path / "data", rows)
+    info_path = tmp_path / "data" / "dataset_info.json"
+    info = json.loads(info_path.read_text())
+    info["pairs"]["columns"]["images"] = "pictures"
+    info_path.write_text(json.dumps(info))
+    arguments = {"dataset_dir": str(tmp_path / "data"), "template": "qwen2_vl"}
+    assert load(**arguments)[1]["train"][0].dropped == {"has images": 1, "chosen holds the placeholder <image>": 1}
+    assert len(train(**arguments)) == 3
+
+
+def test_a_data_set_of_a_mix_that_is_lost_is_an_error(refused, folder):
+    write_dataset(folder, [{**row, "chosen": "plaza " * 600} for row in make_rows(4, seed=1)], name="more")
+    words = "All 4 examples of data set `more` are dropped from the train data: over-long (4): raise `cutoff_len` (it is 512"
+    refused(words, dataset_dir=str(folder), dataset="pairs,more")
+    words = words.replace("train", "eval")
+    refused(words, dataset_dir=str(folder), eval_dataset="pairs,more", do_eval=True)
+    refused(words, dataset_dir=str(folder), eval_dataset="pairs,more", eval_on_each_dataset=True, do_eval=True)
+
+
+@pytest.fixture
+def warnings_of(load, caplog):
+    """Load and return the warnings about data sets."""
+
+    def run(**overrides) -> list[str]:
+        logger = logging.getLogger("llamafactory")
+        logger.addHandler(caplog.handler)
+        caplog.clear()
+        try:
+            load(**overrides)
+        finally:
+            logger.removeHandler(caplog.handler)
+        records = [record for record in caplog.records if "of data set" in record.message]
+        assert {record.levelno for record in records} <= {logging.WARNING}
+        return [record.message for record in records]
+
+    return run
+
+
+def test_a_lost_fifth_is_a_warning_also_from_tokens(warnings_of, folder, tmp_path):
+    """Two entries of one file are two data sets."""
+    info = json.loads((folder / "dataset_info.json").read_text())
+    info["again"] = {**info["pairs"], "columns": {**info["pairs"]["columns"], "system": "id"}}
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    arguments = {"dataset_dir": str(folder), "dataset": "pairs,again", "tokenized_path": str(tmp_path / "tokens")}
+    for _ in range(2):
+        warnings = warnings_of(**arguments)
+        assert [warning.split(":")[0] for warning in warnings] == [
+            f"3 of 12 examples of data set `{name}` are dropped from the train data" for name in ("pairs", "again")
+        ]
+
+
+@pytest.mark.parametrize(
+    "short, long, words",
+    [
+        (
+            "long_prompt",
+            "short_prompt",
+            "The short prompt is longer than the long one in 5 of 5 rows of data set `pairs`",
+        ),
+        ("long_prompt", "long_prompt", "The short prompt equals the long one in 5 of 5 rows of data set `pairs`"),
+        ("short_prompt", "short_prompt", "The short prompt equals the long one in 5 of 5 rows of data set `pairs`"),
+    ],
+)
+def test_columns_that_are_exchanged_or_equal(warnings_of, tmp_path, short, long, words):
+    write_dataset(tmp_path / "data", make_rows(5))
+    info_path = tmp_path / "data" / "dataset_info.json"
+    info = json.loads(info_path.read_text())
+    info["pairs"]["columns"] |= {"prompt": short, "long_prompt": long}
+    info_path.write_text(json.dumps(info))
+    (warning,) = warnings_of(dataset_dir=str(tmp_path / "data"))
+    assert warning.startswith(words)
+    assert warnings_of(dataset_dir=str(tmp_path / "data"), solopo_view="long") == []
+
+
+def test_prompts_that_a_chat_template_has_rendered(warnings_of, tmp_path):
+    turn = "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+    rows = [{**row, "short_prompt": turn.format("a"), "long_prompt": turn.format("a b")} for row in make_rows(3)]
+    write_dataset(tmp_path / "data", rows)
+    (warning,) = warnings_of(dataset_dir=str(tmp_path / "data"))
+    assert warning.startswith("A chat template has rendered the prompts before in 3 of 3 rows of data set `pairs`")

@@ -19,7 +19,7 @@ class GenericSource(Source):
         evidence, distractors = read_documents(record, "evidence"), read_documents(record, "distractors")
         answers = distinct_answers(record.texts("answers"))
         problem = None
-        if not evidence or not all(document.text for document in evidence):
+        if not evidence:
             problem = "no evidence"
         elif not answers:
             problem = "no answer"
@@ -38,11 +38,12 @@ class GenericSource(Source):
 
 
 def read_documents(record: Record, key: str) -> tuple[Document, ...]:
-    """Reads a list of {"title", "text"}; none where the field is left out."""
+    """Reads a list of {"title", "text"}; none where the field is left out, and none for an empty text."""
     items = record.objects(key) if record.has(key) else []
-    return tuple(dict.fromkeys(read_document(item) for item in items))
+    return tuple(dict.fromkeys(document for document in map(read_document, items) if document.text))
 
 
 def read_document(record: Record) -> Document:
-    """Reads {"title", "text"}; the title may be left out."""
-    return Document(record.text("title") if record.has("title") else "", record.text("text"))
+    """Reads {"title", "text"}; the title may be left out, a text that is null is empty."""
+    is_null = "text" in record.data and not record.has("text")
+    return Document(record.text("title") if record.has("title") else "", "" if is_null else record.text("text"))

@@ -1,15 +1,18 @@
-"""Reading JSON and JSONL files and Hugging Face data sets; records whose fields are checked as they are read."""
+"""Reading files and Hugging Face data sets; records whose fields are checked as they are read."""
 
 import json
 import os
-import re
 from collections.abc import Iterator
 from types import NoneType
 from typing import Any
 
-from ...json_lines import read_json_lines
+from ...json_records import read_json_records
 from ..errors import ConstructError
 
+
+FILE_ENDINGS = (".json", ".jsonl", ".gz", ".bz2", ".xz", ".parquet", ".arrow", ".csv", ".txt")
+# Folders that hold parts of one data set.
+FOLDERS_OF_ONE = ("data", "train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval")
 
 KINDS = {
     str: "a text",
@@ -35,8 +38,10 @@ class Record:
         return self.data.get(key) is not None
 
     def get(self, key: str, kind: Any) -> Any:
-        """The field's value, which must be of one of the `KINDS`."""
+        """The field's value, which must be of one of the `KINDS`; some copies of data sets hold lists as JSON text."""
         value = self.data.get(key)
+        if isinstance(value, str) and kind in (list, (list, dict)):
+            value = _parsed(value)
         # bool is an int in Python, but no index.
         if key not in self.data or not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
             self.refuse(key, KINDS[kind])
@@ -93,6 +98,13 @@ class Record:
         raise ConstructError(f"{self.where}: field '{key}' {found}, a {self.schema} record has {wanted} there.")
 
 
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
 def read_records(path: str) -> Iterator[tuple[str, dict]]:
     """Yields (where, object) of a file, or of the train split of a data set: a folder, a Hub id, or either with
     `:CONFIG` after it."""
@@ -100,66 +112,47 @@ def read_records(path: str) -> Iterator[tuple[str, dict]]:
 
 
 def read_file(path: str) -> Iterator[tuple[str, dict]]:
-    """Yields (where, object) of a JSONL file or of a JSON array; a bad record ends the command by name and number."""
+    """Yields (where, object) of each record of a file; a bad one ends the command by name and number."""
     try:
-        if _is_array(path):
-            yield from _read_array(path)
-        else:
-            for place, record in read_json_lines(path):
-                yield f"{path} {place}", record
+        for place, record in read_json_records(path):
+            yield f"{path} {place}", record
     except OSError as error:
         raise ConstructError(f"'{path}' cannot be read ({error.strerror}): give another file.") from None
     except ValueError as error:
         raise ConstructError(str(error)) from None
 
 
-def _is_array(path: str) -> bool:
-    with open(path, "rb") as file:
-        return file.read(4096).lstrip().startswith(b"[")
+def _refuse_several_data_sets(folder: str) -> None:
+    """The datasets library would read the folders of several configurations as one data set."""
+    folders = [
+        entry.name
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
+        if entry.is_dir() and entry.name.lower() not in FOLDERS_OF_ONE and _holds_data(entry.path)
+    ]
+    if len(folders) > 1:
+        raise ConstructError(
+            f"input '{folder}' holds several data sets, in the folders {', '.join(folders)}: name one of them, such as "
+            f"'{os.path.join(folder, folders[0])}'."
+        )
 
 
-def _read_array(path: str) -> Iterator[tuple[str, dict]]:
-    """Decodes one record at a time: HotpotQA's 90,000 are too many to hold twice."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8: save the file as UTF-8.") from None
-    decoder = json.JSONDecoder()
-    position = _skip_space(text, text.index("[") + 1)
-    number = 0
-    while not text.startswith("]", position):
-        number += 1
-        where = f"{path} record {number}"
-        try:
-            record, position = decoder.raw_decode(text, position)
-        except (ValueError, RecursionError) as error:
-            kind = "not JSON" if text.rstrip().endswith("]") else "cut off"
-            raise ValueError(f"{where} is {kind} ({error}): repair the file or get it again.") from None
-        if not isinstance(record, dict):
-            raise ValueError(f"{where} is not a JSON object: write an array of objects, or one object a line.")
-        yield where, record
-        position = _skip_space(text, position)
-        if text.startswith(",", position):
-            position = _skip_space(text, position + 1)
-        elif not text.startswith("]", position):
-            raise ValueError(f"{where} is followed by neither a comma nor ']': repair the file or get it again.")
-    if _skip_space(text, position + 1) < len(text):
-        raise ValueError(f"{path} goes on after its array: write one array of objects, or one object a line.")
-
-
-def _skip_space(text: str, position: int) -> int:
-    return re.compile(r"[ \t\r\n]*").match(text, position).end()
+def _holds_data(folder: str) -> bool:
+    return any(name.endswith(FILE_ENDINGS) for _, _, names in os.walk(folder) for name in names)
 
 
 def _read_data_set(path: str) -> Iterator[tuple[str, dict]]:
     # A misspelt file name is no data set to ask the Hub for.
-    if path.endswith((".json", ".jsonl")):
+    if path.endswith(FILE_ENDINGS):
         raise ConstructError(f"input '{path}' is not a file: give its path.")
     from datasets import load_dataset
     from datasets.exceptions import DatasetGenerationError
 
     name, _, config = (path, "", "") if os.path.isdir(path) else path.partition(":")
+    if not os.path.isfile(os.path.join(name, "README.md")):  # no list of configurations: each has a folder
+        if config and os.path.isdir(os.path.join(name, config)):
+            name, config = os.path.join(name, config), ""
+        if os.path.isdir(name):
+            _refuse_several_data_sets(name)
     try:
         data_set = load_dataset(name, config or None, split="train")
     except Exception as error:  # of many kinds: no network, no such id, configuration or split, bad files

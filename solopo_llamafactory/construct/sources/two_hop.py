@@ -80,7 +80,7 @@ class TwoHopSource(Source):
             ConstructError: for a file that cannot be read or lacks a key.
         """
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            values = json.loads(Path(path).read_text(encoding="utf-8-sig"))
             count, num_facts, seed = int(values["questions"]), int(values["facts"]), values["seed"]
             if num_facts < 2:
                 raise ValueError("a question takes two")

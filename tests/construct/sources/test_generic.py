@@ -46,7 +46,7 @@ def test_distractors_and_a_text_as_id(tmp_path):
     [
         ({"evidence": []}, "no evidence"),
         ({"evidence": None}, "no evidence"),
-        ({"evidence": [{"title": "A", "text": "B."}, {"title": "C", "text": " "}]}, "no evidence"),
+        ({"evidence": [{"title": "A", "text": None}, {"title": "C", "text": " "}]}, "no evidence"),
         ({"answers": []}, "no answer"),
         ({"answers": [" ", "?"]}, "no answer"),
         ({"answers": ["Yes"]}, "yes/no answer"),
@@ -57,6 +57,17 @@ def test_distractors_and_a_text_as_id(tmp_path):
 def test_unusable_records_are_no_errors(tmp_path, changes, problem):
     (question,) = read(write_lines(tmp_path / "in.jsonl", generic(**changes)))
     assert question.problem == problem and question.num_hops >= 1
+
+
+@pytest.mark.parametrize("text", ["", " \n", None])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_an_empty_paragraph_is_left_out_and_the_others_are_used(tmp_path, text, place):
+    evidence = generic()["evidence"]
+    evidence.insert(place, {"title": "Empty", "text": text})
+    record = generic(evidence=evidence, distractors=[{"title": "Empty", "text": text}])
+    assert read(write_lines(tmp_path / "in.jsonl", record)) == read(write_lines(tmp_path / "b.jsonl", generic()))
+    corpus = write_lines(tmp_path / "corpus.jsonl", {"title": "Empty", "text": text}, {"text": "A hill."})
+    assert read_corpus(str(corpus)) == [Document("", "A hill.")]
 
 
 def test_missing_evidence_and_a_repeated_id(tmp_path):

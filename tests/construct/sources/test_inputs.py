@@ -1,11 +1,13 @@
 """What `input` may be: a JSONL file, a JSON array, a folder or id of a Hugging Face data set."""
 
+import gzip
 import json
 
+import pandas as pd
 import pytest
 
 from solopo_llamafactory.construct.errors import ConstructError
-from solopo_llamafactory.construct.sources import SOURCES
+from solopo_llamafactory.construct.sources import SOURCES, read_questions
 from solopo_llamafactory.construct.sources.records import read_records
 
 from ..helpers import record as musique
@@ -43,7 +45,7 @@ def test_an_array_is_read_whatever_the_file_is_called(tmp_path, indent):
         (b'[{"a": 1}', "record 1 is followed by neither a comma nor ']'"),
         (b'[{"a": 1}, {"a": x}]', "record 2 is not JSON"),
         (b'[{"a": 1}, "text"]', "record 2 is not a JSON object"),
-        (b'[{"a": "\xff"}]', "is not UTF-8"),
+        (b'[{"a": "\xff"}]', "line 1 is not UTF-8"),
         (b'[{"a": 1}]\n[{"a": 2}]', "goes on after its array"),
         (b'{"a": 1}\n{"a"', "line 2 is cut off"),
     ],
@@ -108,3 +110,78 @@ def test_what_cannot_be_loaded_is_refused_with_the_reason(tmp_path, monkeypatch)
     # The official files' pairs of a title and a list fit in no table: such a file is given by its own path.
     write_lines(tmp_path / "train.jsonl", hotpot())
     assert "give a JSON or JSONL file" in refusal(tmp_path) and "An error occurred" not in refusal(tmp_path)
+
+
+def save(folder, *records: dict):
+    folder.mkdir(parents=True)
+    pd.DataFrame(records).to_parquet(folder / "train-00000-of-00001.parquet")
+
+
+def test_configurations_in_folders_are_named(tmp_path):
+    for number, name in enumerate(("distractor", "fullwiki")):
+        save(tmp_path / name, {"a": number})
+    words = "holds several data sets, in the folders distractor, fullwiki: name one of them, such as"
+    assert refusal(tmp_path) == f"input '{tmp_path}' {words} '{tmp_path}/distractor'."
+    for path in (f"{tmp_path}/fullwiki", f"{tmp_path}:fullwiki"):
+        assert [record for _, record in read_records(path)] == [{"a": 1}]
+
+
+def test_folders_of_the_parts_of_one_data_set_are_read(tmp_path):
+    save(tmp_path / "train", {"a": 0})
+    save(tmp_path / "validation", {"a": 1})
+    assert [record for _, record in read_records(str(tmp_path))] == [{"a": 0}]
+
+
+@pytest.mark.parametrize("name", ["in.jsonl.gz", "in.parquet", "in.json"])
+def test_files_of_any_kind_give_the_same_questions(tmp_path, name):
+    records = [GENERIC, {**GENERIC, "id": 2}]
+    path = tmp_path / name
+    if name.endswith("gz"):
+        path.write_bytes(gzip.compress("".join(json.dumps(record) + "\n" for record in records).encode()))
+    elif name.endswith("parquet"):
+        pd.DataFrame(records).to_parquet(path)
+    else:
+        path.write_text(json.dumps({"version": "1", "data": records}))
+    assert read_questions("generic", str(path)) == read_questions(
+        "generic", str(write_lines(tmp_path / "plain.jsonl", *records))
+    )
+
+
+FAR = {"context": [["Elsewhere", ["Text."]]]}
+
+
+@pytest.mark.parametrize(
+    ("source", "records", "words"),
+    [
+        (
+            "hotpotqa",
+            [hotpot(_id=str(i), **FAR) for i in range(3)],
+            "3 of 3 questions cannot be used, supporting paragraph",
+        ),
+        (
+            "generic",
+            [GENERIC] * 4,
+            "3 of 4 questions cannot be used, id seen before: give each record an id of its own",
+        ),
+        ("generic", [{**GENERIC, "id": i, "evidence": []} for i in range(2)], "no evidence: list under `evidence`"),
+        (
+            "generic",
+            [{**GENERIC, "id": i, "answers": answers} for i, answers in enumerate([[], ["yes"]])],
+            "1 of 2 questions cannot be used, no answer: list under `answers` what counts as right; 1 of 2 questions",
+        ),
+    ],
+)
+def test_an_input_that_cannot_be_used_says_what_it_is(tmp_path, source, records, words):
+    path = write_lines(tmp_path / "in.jsonl", *records)
+    with pytest.raises(ConstructError) as caught:
+        read_questions(source, str(path))
+    assert str(caught.value).startswith(f"input '{path}' cannot be used: ") and words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_good_part_that_cannot_be_used_is_told(tmp_path, capsys):
+    records = [hotpot(_id=str(i), **(FAR if i < 2 else {})) for i in range(10)]
+    assert len(read_questions("hotpotqa", str(write_lines(tmp_path / "in.jsonl", *records)))) == 10
+    assert "2 of 10 questions cannot be used, supporting paragraph missing: in the fullwiki" in capsys.readouterr().err
+    read_questions("hotpotqa", str(write_lines(tmp_path / "b.jsonl", *records[1:])))
+    assert "cannot be used" not in capsys.readouterr().err
