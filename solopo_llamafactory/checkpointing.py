@@ -70,7 +70,7 @@ class FixedCheckpointing:
             logger.info_rank0(f"{min(number, len(layers))} of {len(layers)} layers recompute their activations.")
         elif number:
             logger.warning_rank0(
-                "`solopo_checkpoint_layers` changes nothing: no layer of this model checkpoints alone."
+                "`solopo_checkpoint_layers` changes nothing, for no layer of this model checkpoints alone: remove it."
             )
 
     @contextmanager

@@ -113,7 +113,9 @@ class SolopoFinetuningArguments(SolopoArguments, FinetuningArguments):
             except (TypeError, ValueError):
                 number = math.nan
             if isinstance(value, bool) or not math.isfinite(number):
-                raise ValueError(f"`{name}: {value}` is not a number.")
+                raise ValueError(
+                    f"`{name}: {value}` is not a number: write one such as {type(self).__dataclass_fields__[name].default}."
+                )
             setattr(self, name, number)
 
         convert_switches(self)
@@ -131,7 +133,8 @@ class SolopoFinetuningArguments(SolopoArguments, FinetuningArguments):
         self.solopo_checkpoint_layers = str(self.solopo_checkpoint_layers)
         if self.solopo_checkpoint_layers != "auto" and not self.solopo_checkpoint_layers.isdecimal():
             raise ValueError(
-                f"`solopo_checkpoint_layers: {self.solopo_checkpoint_layers}` is neither `auto` nor a number of layers."
+                f"`solopo_checkpoint_layers: {self.solopo_checkpoint_layers}` is neither `auto` nor a number of layers: "
+                "write one of them."
             )
         if self.solopo_alpha < 0:
             raise ValueError(f"`solopo_alpha: {self.solopo_alpha}` is negative: write 0 or more.")
@@ -140,7 +143,9 @@ class SolopoFinetuningArguments(SolopoArguments, FinetuningArguments):
         if self.pref_ftx < 0:
             raise ValueError(f"`pref_ftx: {self.pref_ftx}` is negative: write 0 or more.")
         if not 0 <= self.dpo_label_smoothing < 0.5:
-            raise ValueError(f"`dpo_label_smoothing: {self.dpo_label_smoothing}` is outside [0, 0.5).")
+            raise ValueError(
+                f"`dpo_label_smoothing: {self.dpo_label_smoothing}` is outside [0, 0.5): write 0 or a number below 0.5."
+            )
         if self.pref_loss != "sigmoid" and self.dpo_label_smoothing > 1e-6:
             raise ValueError("`dpo_label_smoothing` belongs to `pref_loss: sigmoid`: remove it or change the loss.")
         if self.pref_bco_weight != 0:
@@ -177,7 +182,7 @@ def convert_switches(arguments) -> None:
         if hints[name] in (bool, bool | None) and value is not None and not isinstance(value, bool):
             word = str(value).lower()
             if word not in TRUE_WORDS + FALSE_WORDS:
-                raise ValueError(f"`{name}: {value}` is neither true nor false.")
+                raise ValueError(f"`{name}: {value}` is neither true nor false: write one of them.")
             setattr(arguments, name, word in TRUE_WORDS)
 
 

@@ -54,6 +54,11 @@ def as_table(attr, dataset_dir: str, cache_dir: str | None):
         OSError: when the cache cannot be written.
     """
     path = Path(str(dataset_dir), attr.dataset_name)
+    if attr.load_from == "file" and not path.exists():
+        raise ValueError(
+            f"{path} of dataset `{attr.key}` does not exist: make it by `solopo build` with the YAML that the training "
+            "recipe's first lines name, or correct `file_name` in dataset_info.json."
+        )
     files = _files_of(path) if attr.load_from == "file" else []
     attr = copy.copy(attr)
     attr.fields = None

@@ -105,3 +105,11 @@ def test_nothing_unfinished_stays(load_file, tmp_path):
     assert [path for path in cache.rglob("*") if path.is_file()] == []
     load_file("a.jsonl", LINES, cache_dir=str(cache))
     assert [path.name for path in (cache / "solopo").rglob("*") if path.is_file()] == ["a.jsonl.parquet"]
+
+
+def test_a_file_that_is_not_there_says_how_to_make_it(train, tmp_path):
+    """As after the install, where a recipe's pairs are still to be built."""
+    write_dataset(tmp_path / "data", make_rows(2))
+    (tmp_path / "data/pairs.jsonl").unlink()
+    with pytest.raises(ValueError, match="pairs.jsonl of dataset `pairs` does not exist: make it by `solopo build`"):
+        train(dataset_dir=str(tmp_path / "data"))
