@@ -15,6 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
+from .encoding import SAMPLE, encoding_of
+
 
 Record = tuple[str, dict[str, Any]]
 
@@ -32,21 +34,6 @@ OTHER_KINDS = {
 TAR = slice(257, 262), b"ustar"
 # Keys under which data sets keep their records beside a version, a licence and the like.
 WRAPPERS = ("data", "examples", "instances", "items", "questions", "records", "rows", "train")
-# Of single-byte encodings the commonest of an alphabet: those of one alphabet cannot be told apart.
-ENCODINGS = [
-    "utf_16",
-    "utf_16_le",
-    "utf_16_be",
-    "utf_32",
-    "gb18030",
-    "big5",
-    "cp932",
-    "euc_jp",
-    "cp949",
-    "cp1251",
-    "cp1252",
-]
-SAMPLE = 1 << 20  # bytes to tell an encoding from
 SPACE = re.compile(r"[ \t\r\n]*")
 # JSON can spell half of a surrogate pair, which is no character and which no table or tokenizer takes.
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -122,6 +109,8 @@ def _refuse_other_kinds(file: _File) -> None:
     if head[place] == magic:
         raise ValueError(f"{file.path} is a tar archive: unpack it by `tar xf` and give the file in it.")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head:
+        if encoding_of(head) is None:
+            raise ValueError(f"{file.path} is a binary file of a kind that is not read: write its rows as JSON lines.")
         raise ValueError(f"{file.path} {_encoding_sentence(file)}")
 
 
@@ -165,16 +154,14 @@ def _decode(file: _File, content: bytes, first_line: int) -> str:
 
 def _encoding_sentence(file: _File) -> str:
     """What the file's encoding probably is, and how to convert it."""
-    from charset_normalizer import from_bytes
-
     sample = file.read(SAMPLE)
     text = sample.decode("utf-8", errors="replace")
     num_broken = text.count("\ufffd")
     if num_broken < sum(character > "\x7f" for character in text) - num_broken:
         return "is not UTF-8, as the rest of the file is: write the damaged characters there anew."
-    if (best := from_bytes(sample, cp_isolation=ENCODINGS).best()) is None:
+    name = encoding_of(sample)
+    if name is None:
         return "is not UTF-8: save the file as UTF-8."
-    name = re.sub("-(LE|BE)$", r"\1", best.encoding.upper().replace("_", "-"))
     return (
         f"is not UTF-8: save the file as UTF-8 (it is probably {name}: `iconv -f {name} -t UTF-8 FILE > NEW_FILE`, and look "
         "at the result)."

@@ -149,6 +149,7 @@ def archive(kind: str) -> bytes:
         (gzip.compress(archive("tar")), "is a tar archive"),
         (b"(\xb5/\xfd\x04\x00", "is compressed by zstd"),
         (b"ARROW1\0\0", "is an Arrow file"),
+        (b"\x80\x04\x95\0\0\0", "is a binary file of a kind that is not read"),
         (gzip.compress(LINES.encode() * 99)[:100], "is compressed, and its end is missing or damaged"),
         (gzip.compress(LINES.encode())[:-6] + b"\0\0\0\0\0\0", "is compressed, and its end is missing or damaged"),
     ],
