@@ -99,6 +99,13 @@ class BuildArguments(SamplingArguments, SourceArguments):
         default=5000,
         metadata={"help": "Training pairs to write at most."},
     )
+    remove_thoughts: bool = field(
+        default=False,
+        metadata={
+            "help": "Leave thoughts out of chosen and rejected answers, instead of keeping them as sampled. They are never "
+            "judged."
+        },
+    )
     num_held_out: int = field(
         default=0,
         metadata={"help": "Further pairs for evaluation, written to OUTPUT_heldout.jsonl."},

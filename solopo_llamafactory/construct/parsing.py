@@ -21,6 +21,7 @@ KINDS = {
     list[int]: "a list of whole numbers, such as [4000, 8000, 16000]",
     list[float]: "a list of numbers, such as [0, 0.5, 1]",
     list[dict]: "a list of mappings, such as [{name: base}]",
+    list[str]: 'a list of texts, such as ["[THINK]", "[/THINK]"]',
 }
 PLAIN = (int, float, bool, str, dict)
 

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, Protocol
 
 from .errors import ConstructError, Skip
 from .files import missing, stamp
+from .marks import ANSWER_ADVICE
 from .sampling_arguments import SamplingArguments
 
 
@@ -38,9 +39,19 @@ SHAPING = (
     "n",
     "seed",
 )
+# What requests and engines are told beside the arguments, so that no defaults of a server or of a model's files enter. -1 is
+# what vLLM, SGLang and llama.cpp of all versions take for no top_k.
+NEUTRAL = {
+    "top_k": -1,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
 MODEL_FILES = (".safetensors", ".bin", ".json", ".jinja")
 LOGS = ("train", "all_results", "eval")  # what a finished run leaves beside its model
 MOST_FAILURES = 5  # questions in a row
+MOST_SILENT = 20  # first samples, of MOST_FAILURES questions or more, without any answer
 
 
 @dataclass(frozen=True)
@@ -97,6 +108,7 @@ def sample(
     sampler: Sampler,
     is_enough: Callable[[dict, list[Sample]], bool] = lambda row, samples: False,
     wanted: int | None = None,
+    has_answer: Callable[[str], bool] = lambda text: bool(text.strip()),
     size: Callable[[dict], int] = lambda row: 1,
     **bar,
 ) -> Counts:
@@ -106,6 +118,7 @@ def sample(
         path: the file of samples, which is appended to.
         is_enough: whether a row with these samples is what the next step needs.
         wanted: how many; all rows are asked without it.
+        has_answer: whether a sample's text holds an answer. When none of the first ones does, sampling stops.
         size: what a row adds to the progress bar.
         bar: further arguments of the bar.
 
@@ -114,12 +127,14 @@ def sample(
     """
     by_id = {row["id"]: row for row in rows}
     counts = Counts(len(by_id))
+    silence = Silence(has_answer)
     settings = Settings(args)
     with _opened(path) as file:
         unasked = dict(by_id)
         for id, samples in _read_finished(settings, file, by_id):
             unasked.pop(id, None)
             counts.usable += is_enough(by_id[id], samples)
+            silence.broken_by(samples)
         counts.finished = len(by_id) - len(unasked)
         if unasked and (wanted is None or counts.usable < wanted):
             from tqdm import tqdm
@@ -129,7 +144,7 @@ def sample(
             with tqdm(total=sum(map(size, rows)), initial=done, **bar) as progress:
                 asked = _asked(sampler, _batches(args, rows, unasked))
                 answers = ((row, result) for row, result in asked if row["id"] in unasked)
-                _append_answers(settings, answers, is_enough, wanted, file, counts, progress, size)
+                _append_answers(settings, answers, is_enough, wanted, silence, file, counts, progress, size)
     return counts
 
 
@@ -138,6 +153,8 @@ class Settings:
 
     def __init__(self, args: SamplingArguments) -> None:
         self._shaping = {key: getattr(args, key) for key in SHAPING}
+        if args.infer_backend != "templated":
+            self._shaping["neutral"] = NEUTRAL
         if args.infer_backend == "huggingface":  # each group has its own seed
             self._shaping["samples_per_call"] = args.samples_per_call
             if args.batch_size > 1 and args.temperature > 0:
@@ -263,7 +280,8 @@ def _parse(
     if made_with != settings(rows[id]):
         raise ConstructError(
             f"'{path}' line {number} was made with other settings (of the model, of sampling or of its "
-            "context): delete the file to sample anew, or write another output."
+            "context), or by an earlier version, which let a server's and the model's own sampling defaults in: delete the file "
+            "to sample anew, or write another output."
         )
     yield id, samples
 
@@ -293,6 +311,7 @@ def _append_answers(
     answers: Iterable[tuple[dict, list[Sample] | Exception]],
     is_enough: Callable[[dict, list[Sample]], bool],
     wanted: int | None,
+    silence: "Silence",
     file: BinaryIO,
     counts: Counts,
     progress: Any,
@@ -316,7 +335,9 @@ def _append_answers(
         elif isinstance(result, Exception):
             raise result
         else:
-            _append(file, {"id": row["id"], "settings": settings(row), "samples": result})
+            line = {"id": row["id"], "settings": settings(row), "samples": result}
+            for each in silence.passed(line):
+                _append(file, each)
             in_a_row = 0
             counts.sampled += 1
             counts.finished += 1
@@ -326,12 +347,50 @@ def _append_answers(
         progress.set_postfix(**usable, failed=counts.failed, refresh=False)
         if wanted is not None and counts.usable >= wanted:
             break
+    for each in silence.held:
+        _append(file, each)
     if error is not None:
         print(
             f"{counts.failed} questions got no answer, the last of them because of: {error}; the same command asks "
             "them again.",
             file=sys.stderr,
         )
+
+
+class Silence:
+    """Holds rows back as long as no sample has an answer, and ends sampling before all of it is paid for.
+
+    What is held back is asked again once the cause is mended.
+    """
+
+    def __init__(self, has_answer: Callable[[str], bool]) -> None:
+        self.held: list[dict] = []
+        self._has_answer = has_answer
+        self._broken = False
+
+    def broken_by(self, samples: Sequence[Sample]) -> bool:
+        """Whether any sample so far, these included, has an answer."""
+        self._broken = self._broken or any(self._has_answer(each.text) for each in samples)
+        return self._broken
+
+    def passed(self, line: dict) -> list[dict]:
+        """The lines to write now, this one's last.
+
+        Raises:
+            ConstructError: when there have been many and none has an answer.
+        """
+        self.held.append(line)
+        if self.broken_by(line["samples"]):
+            lines, self.held = self.held, []
+            return lines
+        count = sum(len(each["samples"]) for each in self.held)
+        if count >= MOST_SILENT and len(self.held) >= MOST_FAILURES:
+            thinking = any(each.text.strip() for held in self.held for each in held["samples"])
+            found = "hold thoughts alone" if thinking else "are empty"
+            raise ConstructError(
+                f"all of the first {count} answers {found}: {ANSWER_ADVICE}; then run the same command."
+            )
+        return []
 
 
 def _asked(sampler: Sampler, batches: Iterable[Sequence[dict]]) -> Iterator[tuple[dict, list[Sample] | Exception]]:

@@ -1,0 +1,156 @@
+"""What a sampled text holds beside its answer: thoughts before it, an end mark behind it, control tokens anywhere."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from .sampling_arguments import RequestArguments
+
+
+EMPTY = "empty"
+UNCLOSED = "thoughts without an end"
+ONLY_THOUGHTS = "thoughts without an answer"
+NO_ANSWER = (EMPTY, UNCLOSED, ONLY_THOUGHTS)
+CONTROL_TOKEN = "control token "  # and its name
+WELL_KNOWN_THOUGHTS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
+# Control tokens of other families than the tokenizer's: a server of another model, or of another template, sends them.
+CONTROL_SHAPES = (
+    r"<[|\uff5c][^\s<>|\uff5c]+[|\uff5c]?>",
+    r"<[^\s<>|\uff5c]+[|\uff5c]>",
+    r"</s>|<eos>|<bos>|<pad>|<(?:start|end)_of_turn>|\[/?INST\]",
+)
+ANSWER_ADVICE = (
+    "raise max_new_tokens so that thoughts end; start a server without its reasoning parser (--reasoning-parser), which sends "
+    "thoughts beside the answer; or switch thinking off (engine_args: {chat_template_kwargs: {enable_thinking: false}} for "
+    "vLLM and SGLang, {enable_thinking: false} in this process)"
+)
+CONTROL_ADVICE = (
+    "let the server leave out special tokens (skip_special_tokens: true), and serve the model that `template` and `tokenizer` "
+    "name"
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A sampled text, taken apart."""
+
+    text: str  # without end marks: what a pair holds
+    answer: str  # what follows the thoughts: what is judged; "" where there is no answer
+    end_mark: bool  # whether an end mark was removed
+    problem: str | None  # why the text enters no pair
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The marks of one template and tokenizer. The defaults know thoughts in their commonest marks and no control token.
+
+    Args:
+        thoughts: opening and closing marks.
+        ends: what the template ends an answer with.
+        control_tokens: the tokenizer's.
+        calls: what stands around calls of tools, which is allowed.
+        remove_thoughts: whether pairs hold the answer alone.
+    """
+
+    thoughts: tuple[tuple[str, str], ...] = WELL_KNOWN_THOUGHTS
+    ends: tuple[str, ...] = ()
+    control_tokens: tuple[str, ...] = ()
+    calls: tuple[str, ...] = ()
+    remove_thoughts: bool = False
+
+    def read(self, text: str) -> Reading:
+        """Takes a sampled text apart.
+
+        Thoughts reach to their last closing mark, whether they were opened in the text or in the prompt. A thought that is
+        opened and not closed leaves no answer.
+        """
+        whole = self._ends.sub("", text).strip()
+        answer = self._closings.split(whole)[-1].strip()
+        problem = None
+        if self._openings.search(answer):
+            answer, problem = "", UNCLOSED
+        elif not answer:
+            problem = ONLY_THOUGHTS if whole else EMPTY
+        kept = answer if self.remove_thoughts else whole
+        if problem is None and (found := self._control_tokens.search(self._allowed.sub(" ", kept))):
+            problem = CONTROL_TOKEN + found.group()
+        return Reading(kept, answer, self._ends.search(text) is not None, problem)
+
+    def has_answer(self, text: str) -> bool:
+        """Whether a sampled text holds anything but thoughts."""
+        return bool(self.read(text).answer)
+
+    @cached_property
+    def _openings(self) -> re.Pattern:
+        return _any_of([opening for opening, _ in self.thoughts])
+
+    @cached_property
+    def _closings(self) -> re.Pattern:
+        return _any_of([closing for _, closing in self.thoughts])
+
+    @cached_property
+    def _ends(self) -> re.Pattern:
+        return re.compile(rf"(?:\s*(?:{_any_of(self.ends).pattern}))+\s*\Z")
+
+    @cached_property
+    def _control_tokens(self) -> re.Pattern:
+        return re.compile("|".join([*CONTROL_SHAPES, _any_of(self.control_tokens).pattern]))
+
+    @cached_property
+    def _allowed(self) -> re.Pattern:
+        return _any_of([mark for pair in (*self.thoughts, self.calls) for mark in pair])
+
+
+def _any_of(words: Sequence[str]) -> re.Pattern:
+    """A pattern of any of these words, of nothing where there is none; the longest first."""
+    return re.compile("|".join(map(re.escape, sorted(set(words), key=len, reverse=True))) or r"(?!)")
+
+
+def make_marks(
+    args: RequestArguments, tokenizer: Any, template: str | None = None, remove_thoughts: bool = False
+) -> Marks:
+    """The marks of a template of the host's and of a tokenizer; those of thoughts are all that the host or the arguments name.
+
+    Args:
+        tokenizer: of transformers, as the host's template leaves it.
+        template: its name; None for that of `args`.
+    """
+    from ..host.chat import marks_of_template
+
+    thoughts, ends, calls = marks_of_template(template or args.template)
+    own = args.thought_words or []
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return Marks(
+        thoughts=(*WELL_KNOWN_THOUGHTS, *thoughts, *zip(own[::2], own[1::2])),
+        ends=tuple(filter(None, [*ends, tokenizer.eos_token])),
+        control_tokens=tuple(special),
+        calls=calls,
+        remove_thoughts=remove_thoughts,
+    )
+
+
+def remarks(problems: Mapping[str, int], end_marks: int, total: int, consequence: str) -> Iterator[tuple[bool, str]]:
+    """Yields (whether it is as it should be, a sentence) on what sampled texts hold beside answers.
+
+    Args:
+        problems: how many texts have each problem of `Reading`.
+        end_marks: how many had an end mark, which was removed.
+        total: all texts.
+        consequence: what becomes of texts with a control token.
+    """
+    none = Counter({name: problems[name] for name in NO_ANSWER if problems.get(name)})
+    if none:
+        listed = ", ".join(f"{count:,} {name}" for name, count in none.most_common())
+        yield False, f"{none.total():,} of {total:,} answers hold no answer ({listed}): {ANSWER_ADVICE}."
+    tokens = Counter({n.removeprefix(CONTROL_TOKEN): c for n, c in problems.items() if n.startswith(CONTROL_TOKEN)})
+    if tokens:
+        listed = ", ".join(f"{count:,} {name}" for name, count in tokens.most_common())
+        yield (
+            False,
+            f"{tokens.total():,} of {total:,} answers hold a control token ({listed}) {consequence}: {CONTROL_ADVICE}.",
+        )
+    if end_marks:
+        yield True, f"{end_marks:,} of {total:,} answers came with the template's end mark, which is removed."
