@@ -114,26 +114,26 @@ class ServerSampler:
         """Asks with all fields, then without those that the server refuses, and keeps to what it has taken."""
         from openai import APIStatusError
 
-        fields = set(self._optional(row, index)) - self._unwanted()
-        try:
-            completion = self._request(row, index, count, fields)
-        except APIStatusError as error:
-            if error.status_code not in REFUSALS or TOO_LONG.search(str(error)):
-                raise
-            named = {name for name in fields if re.search(rf"\b{name}\b", str(error))}
-            for refused in filter(None, (named, fields & set(NOT_OPENAIS), fields)):
-                try:
-                    completion = self._request(row, index, count, fields - refused)
-                except APIStatusError:
-                    continue
-                _say(
-                    f"The server {self.args.base_url} refuses {' or '.join(sorted(refused))}: it is asked without, and its own "
-                    "defaults of these are in effect."
-                )
-                fields -= refused
+        everything = set(self._optional(row, index)) - self._unwanted()
+        fields, first_error = everything, None
+        while True:
+            try:
+                completion = self._request(row, index, count, fields)
                 break
-            else:
-                raise
+            except APIStatusError as error:
+                first_error = first_error or error
+                if error.status_code not in REFUSALS or TOO_LONG.search(str(error)):
+                    raise
+                named = {name for name in fields if re.search(rf"\b{name}\b", str(error))}
+                refused = named or fields.intersection(NOT_OPENAIS) or fields
+                if not refused:  # it is the question that is refused
+                    raise first_error from None
+                fields = fields - refused
+        if left_out := sorted(everything - fields):
+            _say(
+                f"The server {self.args.base_url} refuses {' or '.join(left_out)}: it is asked without, and its own defaults of "
+                "these are in effect."
+            )
         self._fields = fields
         return completion
 

@@ -30,7 +30,7 @@ def run_eval(args: EvalArguments) -> None:
     from .page import write_page
     from .scoring import score
 
-    write_page(args, score(args, marks), marks)
+    write_page(args, score(args, marks, unfinished), marks)
     print(f"Results: {args.folder / 'table.md'}; look at {args.folder / 'report.html'}.")
     if unfinished:
         raise ConstructError(

@@ -72,11 +72,12 @@ class Scores:
     end_marks: int
 
 
-def score(args: "EvalArguments", marks: Mapping[str, Marks] = {}) -> dict:
+def score(args: "EvalArguments", marks: Mapping[str, Marks] = {}, stopped: Mapping[str, str] = {}) -> dict:
     """Write `results.json` and `table.md` from the contexts and the answers that are there.
 
     Args:
         marks: of each model's answers, by its name; those of `Marks` where a model has none.
+        stopped: why a model was not asked to the end, by its name.
 
     Raises:
         ConstructError: naming a file that is missing or broken.
@@ -93,6 +94,7 @@ def score(args: "EvalArguments", marks: Mapping[str, Marks] = {}) -> dict:
             "window": own.window,
             "asked": own.asked,
             "unfinished": own.unfinished,
+            "stopped": stopped.get(name),
             "problems": dict(own.problems.most_common()),
             "end_marks": own.end_marks,
             "missing": own.asked - int(np.isfinite(own.right).sum()),
@@ -337,6 +339,8 @@ def notes(results: dict, grid: dict) -> Iterator[tuple[bool, str]]:
                 f"{name}: {model['unfinished']:,} answers ({share:.1%}) were cut off at max_new_tokens and judged as they "
                 "stand.",
             )
+        if model["stopped"]:
+            yield False, f"{name} is not finished: {model['stopped'].rstrip('.')}."
         answered = model["asked"] - model["missing"]
         for is_good, text in remarks(model["problems"], model["end_marks"], answered, "and are judged as they stand"):
             yield is_good, f"{name}: {text}"
