@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,8 @@ UNCLOSED = "thoughts without an end"
 ONLY_THOUGHTS = "thoughts without an answer"
 NO_ANSWER = (EMPTY, UNCLOSED, ONLY_THOUGHTS)
 CONTROL_TOKEN = "control token "  # and its name
+CUT_OFF = "cut off"
+ENDED_BY = "ended by "  # and the server's word for it
 WELL_KNOWN_THOUGHTS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
 # Control tokens of other families than the tokenizer's: a server of another model, or of another template, sends them.
 CONTROL_SHAPES = (
@@ -79,9 +81,14 @@ class Marks:
             problem = CONTROL_TOKEN + found.group()
         return Reading(kept, answer, self._ends.search(text) is not None, problem)
 
-    def has_answer(self, text: str) -> bool:
-        """Whether a sampled text holds anything but thoughts."""
-        return bool(self.read(text).answer)
+    def problem(self, text: str, finish: str) -> str | None:
+        """Why a sample that ended so (`Sample.finish`) enters no pair."""
+        return self.read(text).problem or {"stop": None, "length": CUT_OFF}.get(finish, ENDED_BY + finish)
+
+    def no_answer(self, text: str) -> str | None:
+        """Why a sampled text is no answer at all."""
+        problem = self.read(text).problem
+        return problem if problem in NO_ANSWER else None
 
     @cached_property
     def _openings(self) -> re.Pattern:
@@ -132,25 +139,36 @@ def make_marks(
     )
 
 
+def advice(problems: Iterable[str]) -> str:
+    """What to change where samples have these problems of `Marks.problem`."""
+    wanted = {
+        ANSWER_ADVICE: any(problem in NO_ANSWER for problem in problems),
+        CONTROL_ADVICE: any(problem.startswith(CONTROL_TOKEN) for problem in problems),
+        "raise max_new_tokens": CUT_OFF in problems,
+        "look for the server's filters and tools": any(problem.startswith(ENDED_BY) for problem in problems),
+    }
+    return "; ".join(text for text, is_wanted in wanted.items() if is_wanted)
+
+
 def remarks(problems: Mapping[str, int], end_marks: int, total: int, consequence: str) -> Iterator[tuple[bool, str]]:
     """Yields (whether it is as it should be, a sentence) on what sampled texts hold beside answers.
 
     Args:
-        problems: how many texts have each problem of `Reading`.
+        problems: how many texts have each problem of `Marks.problem`, those cut off aside.
         end_marks: how many had an end mark, which was removed.
         total: all texts.
-        consequence: what becomes of texts with a control token.
+        consequence: what becomes of texts that are answers all the same.
     """
-    none = Counter({name: problems[name] for name in NO_ANSWER if problems.get(name)})
-    if none:
-        listed = ", ".join(f"{count:,} {name}" for name, count in none.most_common())
-        yield False, f"{none.total():,} of {total:,} answers hold no answer ({listed}): {ANSWER_ADVICE}."
-    tokens = Counter({n.removeprefix(CONTROL_TOKEN): c for n, c in problems.items() if n.startswith(CONTROL_TOKEN)})
-    if tokens:
-        listed = ", ".join(f"{count:,} {name}" for name, count in tokens.most_common())
-        yield (
-            False,
-            f"{tokens.total():,} of {total:,} answers hold a control token ({listed}) {consequence}: {CONTROL_ADVICE}.",
-        )
+    kinds = {
+        "hold no answer ({})": {problem for problem in problems if problem in NO_ANSWER},
+        f"hold a control token ({{}}) {consequence}": {each for each in problems if each.startswith(CONTROL_TOKEN)},
+        f"were ended by the server ({{}}) {consequence}": {each for each in problems if each.startswith(ENDED_BY)},
+    }
+    for found, kind in kinds.items():
+        if kind:
+            names = {each: each.removeprefix(CONTROL_TOKEN).removeprefix(ENDED_BY) for each in kind}
+            counts = Counter({names[each]: problems[each] for each in sorted(kind)})
+            listed = ", ".join(f"{count:,} {name}" for name, count in counts.most_common())
+            yield False, f"{counts.total():,} of {total:,} answers {found.format(listed)}: {advice(kind)}."
     if end_marks:
         yield True, f"{end_marks:,} of {total:,} answers came with the template's end mark, which is removed."

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from typing import Any, BinaryIO, Protocol
 
 from .errors import ConstructError, Skip
 from .files import missing, stamp
-from .marks import ANSWER_ADVICE
+from .marks import EMPTY, advice
 from .sampling_arguments import SamplingArguments
 
 
@@ -51,12 +52,15 @@ NEUTRAL = {
 MODEL_FILES = (".safetensors", ".bin", ".json", ".jinja")
 LOGS = ("train", "all_results", "eval")  # what a finished run leaves beside its model
 MOST_FAILURES = 5  # questions in a row
-MOST_SILENT = 20  # first samples, of MOST_FAILURES questions or more, without any answer
+MOST_USELESS = 20  # first samples, of MOST_FAILURES questions or more
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One answer: how it ended (`stop`, or `length` where it was cut off) and its tokens' mean log-prob, if known."""
+    """One answer, and its tokens' mean log-prob, if known.
+
+    `finish` is `stop`, `length` where it was cut off, or a server's word for another end (content_filter, tool_calls ...).
+    """
 
     text: str
     finish: str
@@ -108,7 +112,7 @@ def sample(
     sampler: Sampler,
     is_enough: Callable[[dict, list[Sample]], bool] = lambda row, samples: False,
     wanted: int | None = None,
-    has_answer: Callable[[str], bool] = lambda text: bool(text.strip()),
+    problem: Callable[[Sample], str | None] = lambda sample: None if sample.text.strip() else EMPTY,
     size: Callable[[dict], int] = lambda row: 1,
     **bar,
 ) -> Counts:
@@ -118,7 +122,7 @@ def sample(
         path: the file of samples, which is appended to.
         is_enough: whether a row with these samples is what the next step needs.
         wanted: how many; all rows are asked without it.
-        has_answer: whether a sample's text holds an answer. When none of the first ones does, sampling stops.
+        problem: why a sample is of no use. When that is so of all the first ones, sampling stops.
         size: what a row adds to the progress bar.
         bar: further arguments of the bar.
 
@@ -127,14 +131,14 @@ def sample(
     """
     by_id = {row["id"]: row for row in rows}
     counts = Counts(len(by_id))
-    silence = Silence(has_answer)
+    useless = Useless(problem)
     settings = Settings(args)
     with _opened(path) as file:
         unasked = dict(by_id)
         for id, samples in _read_finished(settings, file, by_id):
             unasked.pop(id, None)
             counts.usable += is_enough(by_id[id], samples)
-            silence.broken_by(samples)
+            useless.ended_by(samples)
         counts.finished = len(by_id) - len(unasked)
         if unasked and (wanted is None or counts.usable < wanted):
             from tqdm import tqdm
@@ -144,7 +148,7 @@ def sample(
             with tqdm(total=sum(map(size, rows)), initial=done, **bar) as progress:
                 asked = _asked(sampler, _batches(args, rows, unasked))
                 answers = ((row, result) for row, result in asked if row["id"] in unasked)
-                _append_answers(settings, answers, is_enough, wanted, silence, file, counts, progress, size)
+                _append_answers(settings, answers, is_enough, wanted, useless, file, counts, progress, size)
     return counts
 
 
@@ -311,7 +315,7 @@ def _append_answers(
     answers: Iterable[tuple[dict, list[Sample] | Exception]],
     is_enough: Callable[[dict, list[Sample]], bool],
     wanted: int | None,
-    silence: "Silence",
+    useless: "Useless",
     file: BinaryIO,
     counts: Counts,
     progress: Any,
@@ -336,7 +340,7 @@ def _append_answers(
             raise result
         else:
             line = {"id": row["id"], "settings": settings(row), "samples": result}
-            for each in silence.passed(line):
+            for each in useless.passed(line):
                 _append(file, each)
             in_a_row = 0
             counts.sampled += 1
@@ -347,7 +351,7 @@ def _append_answers(
         progress.set_postfix(**usable, failed=counts.failed, refresh=False)
         if wanted is not None and counts.usable >= wanted:
             break
-    for each in silence.held:
+    for each in useless.held:
         _append(file, each)
     if error is not None:
         print(
@@ -357,38 +361,38 @@ def _append_answers(
         )
 
 
-class Silence:
-    """Holds rows back as long as no sample has an answer, and ends sampling before all of it is paid for.
+class Useless:
+    """Holds rows back as long as no sample is of use, and ends sampling before all of it is paid for.
 
     What is held back is asked again once the cause is mended.
     """
 
-    def __init__(self, has_answer: Callable[[str], bool]) -> None:
+    def __init__(self, problem: Callable[[Sample], str | None]) -> None:
         self.held: list[dict] = []
-        self._has_answer = has_answer
-        self._broken = False
+        self._problem = problem
+        self._ended = False
 
-    def broken_by(self, samples: Sequence[Sample]) -> bool:
-        """Whether any sample so far, these included, has an answer."""
-        self._broken = self._broken or any(self._has_answer(each.text) for each in samples)
-        return self._broken
+    def ended_by(self, samples: Sequence[Sample]) -> bool:
+        """Whether any sample so far, these included, is of use."""
+        self._ended = self._ended or any(self._problem(each) is None for each in samples)
+        return self._ended
 
     def passed(self, line: dict) -> list[dict]:
         """The lines to write now, this one's last.
 
         Raises:
-            ConstructError: when there have been many and none has an answer.
+            ConstructError: when there have been many and none is of use.
         """
         self.held.append(line)
-        if self.broken_by(line["samples"]):
+        if self.ended_by(line["samples"]):
             lines, self.held = self.held, []
             return lines
-        count = sum(len(each["samples"]) for each in self.held)
-        if count >= MOST_SILENT and len(self.held) >= MOST_FAILURES:
-            thinking = any(each.text.strip() for held in self.held for each in held["samples"])
-            found = "hold thoughts alone" if thinking else "are empty"
+        problems = Counter(self._problem(each) for held in self.held for each in held["samples"])
+        if problems.total() >= MOST_USELESS and len(self.held) >= MOST_FAILURES:
+            found = ", ".join(f"{count} {name}" for name, count in problems.most_common())
             raise ConstructError(
-                f"all of the first {count} answers {found}: {ANSWER_ADVICE}; then run the same command."
+                f"none of the first {problems.total()} answers can be used ({found}): {advice(problems)}; then run the same "
+                "command, which asks these questions again."
             )
         return []
 

@@ -12,7 +12,7 @@ from .arguments import BuildArguments
 from .contexts import read_contexts, reasons
 from .errors import ConstructError
 from .files import atomic_writer, read_json, read_rows, write_json, write_line
-from .marks import NO_ANSWER, Marks, remarks
+from .marks import CUT_OFF, NO_ANSWER, Marks, remarks
 from .rendering import Renderer
 from .sampling import Sample, read_samples
 from .sub_em import mentions_after_marker, sub_em
@@ -38,7 +38,7 @@ class Judged:
     cut_off: int
     unclear: int
     end_marks: int
-    unusable: Counter[str]  # by `Reading.problem`
+    unusable: Counter[str]  # by `Marks.problem`, those cut off aside
 
     @property
     def problem(self) -> str | None:
@@ -62,13 +62,13 @@ def judge(samples: Sequence[Sample], answers: Sequence[str], marks: Marks = Mark
         reading = marks.read(sample.text)
         is_right = sub_em(reading.answer, answers)
         unclear = not is_right and mentions_after_marker(reading.answer, answers)
-        cut_off = sample.finish != "stop"
+        problem = marks.problem(sample.text, sample.finish)
         judged.num_right += is_right
         judged.unclear += unclear
-        judged.cut_off += cut_off
+        judged.cut_off += sample.finish == "length"
         judged.end_marks += reading.end_mark
-        judged.unusable.update([reading.problem] if reading.problem else [])
-        if not (cut_off or reading.problem or unclear or reading.text in seen):
+        judged.unusable.update([problem] if problem not in (None, CUT_OFF) else [])
+        if not (problem or unclear or reading.text in seen):
             seen.add(reading.text)
             (judged.right if is_right else judged.wrong).append(dataclasses.replace(sample, text=reading.text))
     return judged

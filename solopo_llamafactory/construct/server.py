@@ -18,6 +18,12 @@ TOO_LONG = re.compile(
     r"context.(length|size|window)|longer than|too long|maximum (sequence|input) length", re.IGNORECASE
 )
 NOT_OPENAIS = ("top_k", "min_p", "repetition_penalty")  # of `NEUTRAL`, what OpenAI's own interface lacks
+CUT_OFF_WORDS = re.compile(r"length|max_|maxtokens|limit", re.IGNORECASE)
+NOT_WHOLE_WORDS = re.compile(
+    r"filter|tool|function|error|abort|cancel|safety|recitation|block|prohibited|refus|insufficient|interrupt|time.?out",
+    re.IGNORECASE,
+)
+WHOLE_WORDS = re.compile(r"stop|eos|end|complete|finish|done|normal", re.IGNORECASE)
 REFUSALS = (400, 422, 500)  # of a field; some servers fail on what they do not expect
 
 
@@ -97,7 +103,10 @@ class ServerSampler:
         choices = getattr(completion, "choices", None)  # whatever came with status 200
         if not choices:
             raise SampleError(f"question {row['id']}: no answers in '{hide_key(str(completion))[:200]}'")
-        return [self._to_sample(choice) for choice in choices]
+        most = self.args.engine_args.get("max_tokens", self.args.max_new_tokens)
+        used = getattr(getattr(completion, "usage", None), "completion_tokens", None)
+        is_full = isinstance(used, int) and isinstance(most, int) and used >= most * len(choices)
+        return [self._to_sample(choice, is_full) for choice in choices]
 
     def _complete(self, row: dict, index: int, count: int) -> Any:
         """The server's completion. All wait for the first one, which tells the fields that the server takes."""
@@ -173,7 +182,7 @@ class ServerSampler:
             )
         return {"presence_penalty"} if is_hosts else set()
 
-    def _to_sample(self, choice: Any) -> Sample:
+    def _to_sample(self, choice: Any, is_full: bool) -> Sample:
         text = _text_of(choice.message and choice.message.content)
         logp = None
         if self.args.policy == "likeliest" and text:
@@ -184,8 +193,24 @@ class ServerSampler:
                     "shortest."
                 )
             logp = fmean(token.logprob for token in tokens)
-        # Filtered answers and calls of tools are no whole answers either.
-        return Sample(text, "stop" if choice.finish_reason == "stop" else "length", logp)
+        return Sample(text, finish_of(choice.finish_reason, is_full), logp)
+
+
+def finish_of(said: Any, is_full: bool) -> str:
+    """What a server says of an answer's end, as `Sample.finish`.
+
+    Servers have many words for an answer that is whole (stop, eos_token, end_turn ...), and some have none. Where the word is
+    not known, the tokens that were used decide.
+
+    Args:
+        is_full: whether all answers of the request took as many tokens as they may.
+    """
+    word = str(said.get("type", "") if isinstance(said, dict) else said or "")
+    if CUT_OFF_WORDS.search(word):
+        return "length"
+    if NOT_WHOLE_WORDS.search(word):
+        return word
+    return "length" if is_full and not WHOLE_WORDS.search(word) else "stop"
 
 
 def _text_of(content: Any) -> str:

@@ -80,7 +80,7 @@ def _ask(args: EvalArguments, model: EvalModel, rows: Sequence[dict], answered: 
                 fitting(args, rows, record["window"]),
                 args.answers_path(model.name),
                 bounded,
-                has_answer=marks.has_answer,
+                problem=lambda each: marks.no_answer(each.text),
                 size=lambda row: row["tokens"],  # long contexts take longer, and they come last
                 desc=model.name,
                 unit="tok",

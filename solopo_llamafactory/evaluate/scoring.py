@@ -14,7 +14,7 @@ import numpy as np
 
 from ..construct.errors import ConstructError
 from ..construct.files import atomic_writer, read_json, read_rows, write_json
-from ..construct.marks import Marks, remarks
+from ..construct.marks import CUT_OFF, Marks, remarks
 from ..construct.sub_em import sub_em
 from ..pages import TITLES
 from .windows import lengths_beyond
@@ -68,7 +68,7 @@ class Scores:
     window: int | None
     asked: int  # contexts within the window
     unfinished: int
-    problems: Counter[str]  # by `Reading.problem`
+    problems: Counter[str]  # by `Marks.problem`, those cut off aside
     end_marks: int
 
 
@@ -179,7 +179,8 @@ def judge(args: "EvalArguments", name: str, grid: Grid, window: int | None, mark
         answer = row["samples"][0]
         reading = marks.read(answer["text"])
         if not beyond[place.length]:
-            problems.update([reading.problem] if reading.problem else [])
+            problem = marks.problem(answer["text"], answer["finish"])
+            problems.update([problem] if problem not in (None, CUT_OFF) else [])
             end_marks += reading.end_mark
         right[at] = sub_em(reading.answer, place.answers)
         cut_off[at] = answer["finish"] == "length"

@@ -102,7 +102,9 @@ def test_further_marks_are_given_by_argument(qwen_tokenizer):
 )
 def test_no_answer_is_named(marks, text, problem):
     reading = marks.read(text)
-    assert (reading.answer, reading.problem) == ("", problem) and not marks.has_answer(text)
+    assert (reading.answer, reading.problem) == ("", problem) and marks.no_answer(text) == marks.problem(
+        text, "stop"
+    ) == problem
 
 
 @pytest.mark.parametrize("end", ["<|im_end|>", "<|im_end|>\n", " \n<|im_end|>", "<|im_end|><|im_end|>"])
@@ -153,13 +155,26 @@ def test_any_order_of_marks(text):
 
 
 def test_remarks():
-    problems = {EMPTY: 1000, UNCLOSED: 2, "control token </s>": 3, "control token <eos>": 1}
-    empty, control, ends = remarks(problems, 7, 2000, "and enter no pair")
+    problems = {EMPTY: 1000, UNCLOSED: 2, "control token </s>": 3, "control token <eos>": 1, "ended by tool_calls": 5}
+    empty, control, ended, ends = remarks(problems, 7, 2000, "and enter no pair")
     assert "1,002 of 2,000 answers hold no answer (1,000 empty, 2 thoughts without an end): " in empty[1]
     assert "4 of 2,000 answers hold a control token (3 </s>, 1 <eos>) and enter no pair: " in control[1]
+    assert ended[1] == (
+        "5 of 2,000 answers were ended by the server (5 tool_calls) and enter no pair: look for the server's filters and tools."
+    )
     assert (empty[0], control[0], ends) == (
         False,
         False,
         (True, "7 of 2,000 answers came with the template's end mark, which is removed."),
     )
     assert list(remarks({}, 0, 0, "")) == []
+
+
+@pytest.mark.parametrize(
+    ("finish", "problem"), [("stop", None), ("length", "cut off"), ("content_filter", "ended by content_filter")]
+)
+def test_an_answer_that_is_not_whole_enters_no_pair(finish, problem):
+    assert Marks().problem("It is Ada.", finish) == problem and Marks().no_answer("It is Ada.") is None
+    judged = judge([Sample("It is Ada.", finish), Sample("It is Bo.", "stop")], ["Ada"])
+    assert (judged.num_right, len(judged.right)) == (1, problem is None)
+    assert judged.cut_off == (finish == "length") and bool(judged.unusable) == (finish == "content_filter")

@@ -310,7 +310,8 @@ class SilentSampler(FakeSampler):
 
 
 @pytest.mark.parametrize(
-    ("text", "found"), [("", "are empty"), ("  ", "are empty"), ("<think>so", "hold thoughts alone")]
+    ("text", "found"),
+    [("", "20 empty"), ("  ", "20 empty"), ("<think>so", "20 thoughts without an end"), ("a", "20 cut off")],
 )
 @pytest.mark.parametrize("workers", [1, 4])
 def test_a_model_that_says_nothing_is_not_asked_to_the_end(tmp_path, text, found, workers):
@@ -318,8 +319,10 @@ def test_a_model_that_says_nothing_is_not_asked_to_the_end(tmp_path, text, found
     args = arguments(tmp_path)
     write_contexts(args, 60)
     sampler = SilentSampler(99, text, workers=workers)
-    with pytest.raises(ConstructError, match=f"all of the first 20 answers {found}: raise max_new_tokens"):
-        sample(args, sampler, is_enough, None, Marks().has_answer)
+    with pytest.raises(
+        ConstructError, match=rf"none of the first 20 answers can be used \({found}\): raise max_new_tokens"
+    ):
+        sample(args, sampler, is_enough, None, lambda each: Marks().problem(each.text, each.finish))
     assert len(sampler.asked) < 20 and args.samples_path.read_bytes() == b""
     assert sample(args, FakeSampler(), is_enough).finished == 60
 

@@ -258,8 +258,19 @@ def test_greedy_asks_once(tmp_path, server):
     ("choice", "expected"),
     [
         ({"finish_reason": "length"}, ("answer", "length")),
-        ({"finish_reason": "content_filter"}, ("answer", "length")),
-        ({"finish_reason": None}, ("answer", "length")),
+        ({"finish_reason": "MAX_TOKENS"}, ("answer", "length")),
+        ({"finish_reason": "model_length"}, ("answer", "length")),
+        ({"finish_reason": "content_filter"}, ("answer", "content_filter")),
+        ({"finish_reason": "tool_calls"}, ("answer", "tool_calls")),
+        ({"finish_reason": None}, ("answer", "stop")),
+        ({"finish_reason": ""}, ("answer", "stop")),
+        ({"finish_reason": "eos_token"}, ("answer", "stop")),
+        ({"finish_reason": "end_turn"}, ("answer", "stop")),
+        ({"finish_reason": "STOP"}, ("answer", "stop")),
+        ({"finish_reason": "stop_sequence"}, ("answer", "stop")),
+        ({"finish_reason": "whatever"}, ("answer", "stop")),
+        ({"finish_reason": {"type": "length", "length": 512}}, ("answer", "length")),
+        ({"finish_reason": {"type": "stop", "matched": 5}}, ("answer", "stop")),
         ({"message": {"role": "assistant", "content": None}}, ("", "stop")),
         ({"message": {"role": "assistant", "content": ""}}, ("", "stop")),
         ({"message": None}, ("", "stop")),
@@ -269,6 +280,27 @@ def test_ends_and_empty_answers(tmp_path, server, choice, expected):
     server.misbehave = lambda request, number: (200, server.completion(request, **choice))
     first = ServerSampler(server_arguments(tmp_path, server.url))(question(0))[0]
     assert (first.text.split(" ")[0], first.finish) == expected
+
+
+@pytest.mark.parametrize(
+    ("reason", "tokens", "finish"),
+    [
+        (None, 512, "length"),
+        (None, 511, "stop"),
+        ("whatever", 512, "length"),
+        ("eos_token", 512, "stop"),
+        ("stop", 512, "stop"),
+        (None, None, "stop"),
+    ],
+)
+def test_tokens_decide_where_the_word_does_not(tmp_path, server, reason, tokens, finish):
+    def answer(request, number):
+        usage = {"prompt_tokens": 9, "completion_tokens": tokens, "total_tokens": 9}
+        return 200, server.completion(request, finish_reason=reason) | {"usage": usage}
+
+    server.misbehave = answer
+    args = server_arguments(tmp_path, server.url, samples_per_call=1)
+    assert {each.finish for each in ServerSampler(args)(question(0))} == {finish}
 
 
 def test_log_probs(tmp_path, server):

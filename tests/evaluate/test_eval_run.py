@@ -177,7 +177,7 @@ def test_a_model_that_says_nothing_is_named_in_the_results(tmp_path, model, serv
     config.write_text(json.dumps(values | {"models": [served], "output": str(folder)}))
     assert main(["eval", str(config)]) == 1
     assert 20 <= len(server.requests) < 48
-    said = "all of the first 20 answers are empty: raise max_new_tokens"
+    said = "none of the first 20 answers can be used (20 empty): raise max_new_tokens"
     for text in (capsys.readouterr().err, (folder / "table.md").read_text(), shown(Page(folder / "report.html"))):
         assert said in text and "--reasoning-parser" in text
     server.misbehave = lambda request, number: None

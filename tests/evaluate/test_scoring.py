@@ -73,7 +73,7 @@ def test_what_follows_the_thoughts_is_judged_and_what_is_no_answer_is_named(tmp_
     }
     assert results["models"]["other"]["problems"] == {} and results["models"]["other"]["end_marks"] == 0
     table = (tmp_path / "run/table.md").read_text()
-    assert "- base: 3 of 8 answers hold no answer (1 empty, 1 thoughts without an end, 1 thoughts" in table
+    assert "- base: 3 of 8 answers hold no answer (1 empty, 1 thoughts without an answer, 1 thoughts" in table
     assert "- base: 3 of 8 answers hold a control token (2 <|eot_id|>, 1 </s>) and are judged as they stand: " in table
     assert "- base: 1 of 8 answers came with the template's end mark, which is removed." in table
 
