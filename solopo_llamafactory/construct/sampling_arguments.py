@@ -123,8 +123,8 @@ class SamplingArguments(RequestArguments):
             raise ConstructError(
                 f"thought_words is {self.thought_words}: write an opening and a closing mark, such as [<reason>, </reason>]."
             )
-        if self.timeout <= 0:
-            raise ConstructError(f"timeout is {self.timeout}: write seconds above 0.")
+        if not 0 < self.timeout < float("inf"):
+            raise ConstructError(f"timeout is {self.timeout}: write seconds above 0, such as 600.")
         if (self.infer_backend == "openai") != (self.base_url is not None):
             raise ConstructError(
                 f"infer_backend is {self.infer_backend} and base_url is {self.base_url}: write both `infer_backend: "
