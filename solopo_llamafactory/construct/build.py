@@ -43,7 +43,13 @@ def run_sample(args: BuildArguments, sampler: Sampler | None = None, renderer: R
     marks = _marks(args, renderer or Renderer(args.tokenizer, args.template))
     is_enough = partial(makes_a_pair, marks=marks)
     counts = sample(
-        args, rows, args.samples_path, sampler, is_enough, wanted, lambda each: marks.problem(each.text, each.finish)
+        args,
+        rows,
+        args.samples_path,
+        sampler,
+        is_enough,
+        wanted,
+        lambda each: marks.read(each.text, each.finish).problem,
     )
     print(
         f"Samples of {counts.finished} of {counts.questions} questions in {args.samples_path}, {counts.usable} of them with "

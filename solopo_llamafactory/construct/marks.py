@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,12 +17,13 @@ NO_ANSWER = (EMPTY, UNCLOSED, ONLY_THOUGHTS)
 CONTROL_TOKEN = "control token "  # and its name
 CUT_OFF = "cut off"
 ENDED_BY = "ended by "  # and the server's word for it
+ENDS = {"stop": None, "length": CUT_OFF}  # problems of `Sample.finish`
 WELL_KNOWN_THOUGHTS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
+# What may be a control token is looked up, for a tokenizer may have thousands of them.
+BRACKETED = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]")
 # Control tokens of other families than the tokenizer's: a server of another model, or of another template, sends them.
-CONTROL_SHAPES = (
-    r"<[|\uff5c][^\s<>|\uff5c]+[|\uff5c]?>",
-    r"<[^\s<>|\uff5c]+[|\uff5c]>",
-    r"</s>|<eos>|<bos>|<pad>|<(?:start|end)_of_turn>|\[/?INST\]",
+CONTROL_SHAPE = re.compile(
+    r"<[|\uff5c].+>|<.+[|\uff5c]>|</s>|<eos>|<bos>|<pad>|<(?:start|end)_of_turn>|\[/?INST\]", re.DOTALL
 )
 ANSWER_ADVICE = (
     "raise max_new_tokens so that thoughts end; start a server without its reasoning parser (--reasoning-parser), which sends "
@@ -47,7 +48,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Marks:
-    """The marks of one template and tokenizer. The defaults know thoughts in their commonest marks and no control token.
+    """The marks of one template and tokenizer. The defaults know thoughts and control tokens by their commonest forms.
 
     Args:
         thoughts: opening and closing marks.
@@ -63,57 +64,59 @@ class Marks:
     calls: tuple[str, ...] = ()
     remove_thoughts: bool = False
 
-    def read(self, text: str) -> Reading:
-        """Takes a sampled text apart.
+    def read(self, text: str, finish: str = "stop") -> Reading:
+        """Takes a sampled text that ended so (`Sample.finish`) apart.
 
         Thoughts reach to their last closing mark, whether they were opened in the text or in the prompt. A thought that is
         opened and not closed leaves no answer.
         """
-        whole = self._ends.sub("", text).strip()
-        answer = self._closings.split(whole)[-1].strip()
+        whole = self._without_ends(text)
+        closed = [whole.rfind(closing) + len(closing) for _, closing in self.thoughts if closing in whole]
+        answer = whole[max(closed, default=0) :]
         problem = None
-        if self._openings.search(answer):
+        if any(opening in answer for opening, _ in self.thoughts):
             answer, problem = "", UNCLOSED
-        elif not answer:
+        elif not answer.strip():
             problem = ONLY_THOUGHTS if whole else EMPTY
+        answer = answer.strip()
         kept = answer if self.remove_thoughts else whole
-        if problem is None and (found := self._control_tokens.search(self._allowed.sub(" ", kept))):
-            problem = CONTROL_TOKEN + found.group()
-        return Reading(kept, answer, self._ends.search(text) is not None, problem)
-
-    def problem(self, text: str, finish: str) -> str | None:
-        """Why a sample that ended so (`Sample.finish`) enters no pair."""
-        return self.read(text).problem or {"stop": None, "length": CUT_OFF}.get(finish, ENDED_BY + finish)
+        problem = problem or self._control_token(kept) or ENDS.get(finish, ENDED_BY + finish)
+        return Reading(kept, answer, whole != text.strip(), problem)
 
     def no_answer(self, text: str) -> str | None:
         """Why a sampled text is no answer at all."""
         problem = self.read(text).problem
         return problem if problem in NO_ANSWER else None
 
-    @cached_property
-    def _openings(self) -> re.Pattern:
-        return _any_of([opening for opening, _ in self.thoughts])
+    def _without_ends(self, text: str) -> str:
+        text = text.strip()
+        while end := next((end for end in self.ends if text.endswith(end)), None):
+            text = text.removesuffix(end).rstrip()
+        return text
+
+    def _control_token(self, text: str) -> str | None:
+        """The problem of the first control token that is no mark of thoughts or of calls."""
+        for mark in self._allowed:
+            text = text.replace(mark, " ")
+        for token in (
+            *map(re.Match.group, BRACKETED.finditer(text)),
+            *(each for each in self._others if each in text),
+        ):
+            if token in self._looked_up or CONTROL_SHAPE.fullmatch(token):
+                return CONTROL_TOKEN + token
+        return None
 
     @cached_property
-    def _closings(self) -> re.Pattern:
-        return _any_of([closing for _, closing in self.thoughts])
+    def _allowed(self) -> list[str]:
+        return sorted({mark for pair in (*self.thoughts, self.calls) for mark in pair}, key=len, reverse=True)
 
     @cached_property
-    def _ends(self) -> re.Pattern:
-        return re.compile(rf"(?:\s*(?:{_any_of(self.ends).pattern}))+\s*\Z")
+    def _looked_up(self) -> frozenset[str]:
+        return frozenset(self.control_tokens)
 
     @cached_property
-    def _control_tokens(self) -> re.Pattern:
-        return re.compile("|".join([*CONTROL_SHAPES, _any_of(self.control_tokens).pattern]))
-
-    @cached_property
-    def _allowed(self) -> re.Pattern:
-        return _any_of([mark for pair in (*self.thoughts, self.calls) for mark in pair])
-
-
-def _any_of(words: Sequence[str]) -> re.Pattern:
-    """A pattern of any of these words, of nothing where there is none; the longest first."""
-    return re.compile("|".join(map(re.escape, sorted(set(words), key=len, reverse=True))) or r"(?!)")
+    def _others(self) -> tuple[str, ...]:
+        return tuple(token for token in self.control_tokens if not BRACKETED.fullmatch(token))
 
 
 def make_marks(
@@ -139,8 +142,8 @@ def make_marks(
     )
 
 
-def advice(problems: Iterable[str]) -> str:
-    """What to change where samples have these problems of `Marks.problem`."""
+def advice(problems: Collection[str]) -> str:
+    """What to change where samples have these problems of `Reading.problem`."""
     wanted = {
         ANSWER_ADVICE: any(problem in NO_ANSWER for problem in problems),
         CONTROL_ADVICE: any(problem.startswith(CONTROL_TOKEN) for problem in problems),
@@ -154,7 +157,7 @@ def remarks(problems: Mapping[str, int], end_marks: int, total: int, consequence
     """Yields (whether it is as it should be, a sentence) on what sampled texts hold beside answers.
 
     Args:
-        problems: how many texts have each problem of `Marks.problem`, those cut off aside.
+        problems: how many texts have each problem of `Reading.problem`, those cut off aside.
         end_marks: how many had an end mark, which was removed.
         total: all texts.
         consequence: what becomes of texts that are answers all the same.

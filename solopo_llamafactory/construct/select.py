@@ -38,7 +38,7 @@ class Judged:
     cut_off: int
     unclear: int
     end_marks: int
-    unusable: Counter[str]  # by `Marks.problem`, those cut off aside
+    unusable: Counter[str]  # by `Reading.problem`, those cut off aside
 
     @property
     def problem(self) -> str | None:
@@ -59,16 +59,15 @@ def judge(samples: Sequence[Sample], answers: Sequence[str], marks: Marks = Mark
     judged = Judged([], [], 0, len(samples), 0, 0, 0, Counter())
     seen = set()
     for sample in samples:
-        reading = marks.read(sample.text)
+        reading = marks.read(sample.text, sample.finish)
         is_right = sub_em(reading.answer, answers)
         unclear = not is_right and mentions_after_marker(reading.answer, answers)
-        problem = marks.problem(sample.text, sample.finish)
         judged.num_right += is_right
         judged.unclear += unclear
         judged.cut_off += sample.finish == "length"
         judged.end_marks += reading.end_mark
-        judged.unusable.update([problem] if problem not in (None, CUT_OFF) else [])
-        if not (problem or unclear or reading.text in seen):
+        judged.unusable.update([reading.problem] if reading.problem not in (None, CUT_OFF) else [])
+        if not (reading.problem or unclear or reading.text in seen):
             seen.add(reading.text)
             (judged.right if is_right else judged.wrong).append(dataclasses.replace(sample, text=reading.text))
     return judged

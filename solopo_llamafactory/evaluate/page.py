@@ -110,7 +110,7 @@ def choose_examples(args: "EvalArguments", results: dict, marks: Mapping[str, Ma
     for name in results["models"]:
         for row in read_answers(args, name):
             if row["id"] in examples:
-                problem = marks.get(name, Marks()).read(row["samples"][0]["text"]).problem
-                shown = row["samples"][0] | {"is_right": right[row["id"]][name], "problem": problem}
-                examples[row["id"]]["models"][name] = shown
+                sample = row["samples"][0]
+                problem = marks.get(name, Marks()).read(sample["text"], sample["finish"]).problem
+                examples[row["id"]]["models"][name] = sample | {"is_right": right[row["id"]][name], "problem": problem}
     return list(examples.values())

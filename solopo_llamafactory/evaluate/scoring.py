@@ -68,7 +68,7 @@ class Scores:
     window: int | None
     asked: int  # contexts within the window
     unfinished: int
-    problems: Counter[str]  # by `Marks.problem`, those cut off aside
+    problems: Counter[str]  # by `Reading.problem`, those cut off aside
     end_marks: int
 
 
@@ -177,10 +177,9 @@ def judge(args: "EvalArguments", name: str, grid: Grid, window: int | None, mark
             continue
         at = place.question, place.length, place.depth
         answer = row["samples"][0]
-        reading = marks.read(answer["text"])
+        reading = marks.read(answer["text"], answer["finish"])
         if not beyond[place.length]:
-            problem = marks.problem(answer["text"], answer["finish"])
-            problems.update([problem] if problem not in (None, CUT_OFF) else [])
+            problems.update([reading.problem] if reading.problem not in (None, CUT_OFF) else [])
             end_marks += reading.end_mark
         right[at] = sub_em(reading.answer, place.answers)
         cut_off[at] = answer["finish"] == "length"

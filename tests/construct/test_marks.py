@@ -102,9 +102,7 @@ def test_further_marks_are_given_by_argument(qwen_tokenizer):
 )
 def test_no_answer_is_named(marks, text, problem):
     reading = marks.read(text)
-    assert (reading.answer, reading.problem) == ("", problem) and marks.no_answer(text) == marks.problem(
-        text, "stop"
-    ) == problem
+    assert (reading.answer, reading.problem) == ("", problem) and marks.no_answer(text) == problem
 
 
 @pytest.mark.parametrize("end", ["<|im_end|>", "<|im_end|>\n", " \n<|im_end|>", "<|im_end|><|im_end|>"])
@@ -174,7 +172,7 @@ def test_remarks():
     ("finish", "problem"), [("stop", None), ("length", "cut off"), ("content_filter", "ended by content_filter")]
 )
 def test_an_answer_that_is_not_whole_enters_no_pair(finish, problem):
-    assert Marks().problem("It is Ada.", finish) == problem and Marks().no_answer("It is Ada.") is None
+    assert Marks().read("It is Ada.", finish).problem == problem and Marks().no_answer("It is Ada.") is None
     judged = judge([Sample("It is Ada.", finish), Sample("It is Bo.", "stop")], ["Ada"])
     assert (judged.num_right, len(judged.right)) == (1, problem is None)
     assert judged.cut_off == (finish == "length") and bool(judged.unusable) == (finish == "content_filter")

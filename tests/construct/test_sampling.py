@@ -322,7 +322,7 @@ def test_a_model_that_says_nothing_is_not_asked_to_the_end(tmp_path, text, found
     with pytest.raises(
         ConstructError, match=rf"none of the first 20 answers can be used \({found}\): raise max_new_tokens"
     ):
-        sample(args, sampler, is_enough, None, lambda each: Marks().problem(each.text, each.finish))
+        sample(args, sampler, is_enough, None, lambda each: Marks().read(each.text, each.finish).problem)
     assert len(sampler.asked) < 20 and args.samples_path.read_bytes() == b""
     assert sample(args, FakeSampler(), is_enough).finished == 60
 
