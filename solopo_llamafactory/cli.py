@@ -21,7 +21,8 @@ options:
 TINY_USAGE = """usage: solopo tiny-model OUTPUT [family=qwen2|llama]
 
 Makes a tiny random model in the folder OUTPUT (family: qwen2 by default). Its tokenizer is trained on
-data/demo_corpus.jsonl, so run it from the repository root."""
+data/demo_corpus.jsonl, which comes with the source of solopo-llamafactory, not with an install: run it in the folder that
+you installed from."""
 
 COMPARE_USAGE = """usage: solopo compare NAME=FOLDER [NAME=FOLDER ...] [output=FILE.md]
 
@@ -150,7 +151,10 @@ def demo_texts() -> list[str]:
     try:
         records = [record for _, record in read_json_records(DEMO_CORPUS)]
     except (OSError, ValueError):
-        raise CommandError(f"{DEMO_CORPUS} cannot be read here: run from the repository root.") from None
+        raise CommandError(
+            f"{DEMO_CORPUS} cannot be read here: it comes with the source of solopo-llamafactory, not with an install; run this in "
+            "the folder that you installed from."
+        ) from None
     paragraphs = [paragraph for record in records for paragraph in record["paragraphs"]]
     return list(dict.fromkeys(f"{paragraph['title']}\n{paragraph['paragraph_text']}" for paragraph in paragraphs))
 

@@ -1,6 +1,7 @@
 """The arguments of all construction steps: one YAML file serves `solopo build` and each step alone."""
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ from .sampling_arguments import SamplingArguments
 
 
 DEMO_CORPUS = "data/demo_corpus.jsonl"
+PATTERN = re.compile(r"[*?\[\]]|::")
 
 
 @dataclass
@@ -54,7 +56,10 @@ class SourceArguments:
             self.input = DEMO_CORPUS
         require(self, "input", "tokenizer")
         if self.source == "demo" and not os.path.isfile(self.input):
-            raise ConstructError(f"input '{self.input}' is not a file: run from the repository root or give its path.")
+            raise ConstructError(
+                f"input '{self.input}' is not a file: the demo's corpus comes with the source of solopo-llamafactory, not with an "
+                "install; run this in the folder that you installed from, or give the file's path."
+            )
         if self.corpus is not None and not os.path.isfile(self.corpus):
             raise ConstructError(f"corpus '{self.corpus}' is not a file: give its path.")
         if self.preprocessing_num_workers is not None and self.preprocessing_num_workers < 1:
@@ -99,6 +104,13 @@ class BuildArguments(SamplingArguments, SourceArguments):
         default=5000,
         metadata={"help": "Training pairs to write at most."},
     )
+    remove_thoughts: bool = field(
+        default=False,
+        metadata={
+            "help": "Leave thoughts out of chosen and rejected answers, instead of keeping them as sampled. They are never "
+            "judged."
+        },
+    )
     num_held_out: int = field(
         default=0,
         metadata={"help": "Further pairs for evaluation, written to OUTPUT_heldout.jsonl."},
@@ -110,7 +122,9 @@ class BuildArguments(SamplingArguments, SourceArguments):
     )
     dataset_name: str | None = field(
         default=None,
-        metadata={"help": "Name of the entry. Defaults to the output's file name."},
+        metadata={
+            "help": "Name of the entry. Defaults to the output's file name, with _ for what LLaMA-Factory takes in no name."
+        },
     )
 
     def __post_init__(self) -> None:
@@ -121,7 +135,13 @@ class BuildArguments(SamplingArguments, SourceArguments):
         self._check_files()
         self.check_sampling()
         self.model_name_or_path = self.model_name_or_path or self.tokenizer
-        self.dataset_name = self.dataset_name or Path(self.output).stem
+        if self.dataset_name is None:
+            self.dataset_name = re.sub(r"[^\w.-]+", "_", Path(self.output).stem)
+        if not re.fullmatch(r"[\w.-]+", self.dataset_name):
+            raise ConstructError(
+                f"dataset_name is '{self.dataset_name}': write letters, digits and any of . - _ alone, since LLaMA-Factory takes "
+                "a comma for the start of another name."
+            )
 
     def _check_sizes(self) -> None:
         if self.short_tokens < 0:
@@ -140,6 +160,11 @@ class BuildArguments(SamplingArguments, SourceArguments):
     def _check_files(self) -> None:
         if not self.output.endswith(".jsonl"):
             raise ConstructError(f"output is '{self.output}': write a file name that ends in .jsonl.")
+        if PATTERN.search(self.output):
+            raise ConstructError(
+                f"output is '{self.output}': write a name without any of * ? [ ] and ::, which LLaMA-Factory's data library takes "
+                "for a pattern of several files."
+            )
         if os.path.isdir(self.output):
             raise ConstructError(f"output '{self.output}' is a folder: write the name of a file to make.")
         if os.path.isdir(self.dataset_info):

@@ -1,30 +1,31 @@
 """`solopo build` and its steps: synthesize, sample, select, report."""
 
 import sys
+from functools import partial
 
 from .arguments import BuildArguments
 from .contexts import existing, read_contexts, reasons, synthesize
+from .marks import Marks, make_marks
 from .registration import refuse_taken_names, register
 from .rendering import Renderer
 from .report import write_report
 from .samplers import make_sampler
 from .sampling import Sampler, sample
-from .select import makes_a_pair, select
+from .select import makes_a_pair, sample_remarks, select
 
 
 def run_build(args: BuildArguments) -> None:
     """All steps; what an interrupted run has finished is kept."""
     refuse_taken_names(args)
     sampler = make_sampler(args)  # what is missing for it shows now
-    renderer = None
+    renderer = Renderer(args.tokenizer, args.template)
     summary = existing(args)
     if summary is None:
-        renderer = Renderer(args.tokenizer, args.template)
         summary = synthesize(args, renderer)
     else:
         print(f"{args.contexts_path} is there already, made with the same arguments.", file=sys.stderr)
     say_contexts(args, summary)
-    run_sample(args, sampler)
+    run_sample(args, sampler, renderer)
     run_select(args, renderer)
     run_report(args)
 
@@ -34,11 +35,22 @@ def run_synthesize(args: BuildArguments) -> None:
     say_contexts(args, synthesize(args, Renderer(args.tokenizer, args.template)))
 
 
-def run_sample(args: BuildArguments, sampler: Sampler | None = None) -> None:
+def run_sample(args: BuildArguments, sampler: Sampler | None = None, renderer: Renderer | None = None) -> None:
     """Samples alone; goes on where an earlier run has stopped."""
     wanted = args.num_examples + args.num_held_out
     rows = list(read_contexts(args))
-    counts = sample(args, rows, args.samples_path, sampler or make_sampler(args), makes_a_pair, wanted)
+    sampler = sampler or make_sampler(args)
+    marks = _marks(args, renderer or Renderer(args.tokenizer, args.template))
+    is_enough = partial(makes_a_pair, marks=marks)
+    counts = sample(
+        args,
+        rows,
+        args.samples_path,
+        sampler,
+        is_enough,
+        wanted,
+        lambda each: marks.read(each.text, each.finish).problem,
+    )
     print(
         f"Samples of {counts.finished} of {counts.questions} questions in {args.samples_path}, {counts.usable} of them with "
         "a right and a wrong answer."
@@ -47,7 +59,8 @@ def run_sample(args: BuildArguments, sampler: Sampler | None = None) -> None:
 
 def run_select(args: BuildArguments, renderer: Renderer | None = None) -> None:
     """Pairs and their entry in `dataset_info.json`."""
-    counts = select(args, renderer)
+    renderer = renderer or Renderer(args.tokenizer, args.template)
+    counts = select(args, renderer, _marks(args, renderer))
     print(f"Wrote {counts['train']} pairs to {args.output}.")
     if counts["train"] < args.num_examples:
         print(
@@ -60,6 +73,8 @@ def run_select(args: BuildArguments, renderer: Renderer | None = None) -> None:
         print(
             f"{by_reason['questions']} questions of {hops} hops: {reasons(problems)}; {rate:.0%} of the answers are right."
         )
+    for _, text in sample_remarks(counts):
+        print(text)
     if counts["held_out"]:
         shared = f"{counts['sharing_evidence']} of them with evidence that is evidence of a training pair, too"
         print(f"Wrote {counts['held_out']} held-out pairs to {args.held_out_path}, {shared}.")
@@ -71,6 +86,10 @@ def run_report(args: BuildArguments) -> None:
     """The page about the pairs."""
     write_report(args)
     print(f"Look at {args.report_path}.")
+
+
+def _marks(args: BuildArguments, renderer: Renderer) -> Marks:
+    return make_marks(args, renderer.tokenizer, remove_thoughts=args.remove_thoughts)
 
 
 def say_contexts(args: BuildArguments, summary: dict) -> None:

@@ -62,7 +62,9 @@ def synthesize(args: BuildArguments, renderer: Renderer) -> dict:
             if written == args.contexts_wanted:
                 break
         if not written:
-            raise ConstructError(f"no context could be made from '{args.input}': {reasons(skipped)}.")
+            raise ConstructError(
+                f"no context could be made from '{args.input}' ({reasons(skipped)}): {_what_to_change(skipped)}."
+            )
     summary = {
         "arguments": shaping_arguments(args),
         "questions": len(questions),
@@ -80,6 +82,16 @@ def read_contexts(args: BuildArguments) -> Iterator[dict]:
         del row["long_prompt"]  # by far the largest part
         row["prompt"] = row.pop("short_prompt")
         yield row
+
+
+def _what_to_change(skipped: Counter[str]) -> str:
+    wanted = {
+        "raise short_tokens and long_tokens, or give shorter evidence": any(
+            "evidence alone over" in key for key in skipped
+        ),
+        "give more documents (a corpus), or lower short_tokens": "too few distractors" in skipped,
+    }
+    return ", or ".join(text for text, is_wanted in wanted.items() if is_wanted) or "give other questions"
 
 
 def existing(args: BuildArguments) -> dict | None:

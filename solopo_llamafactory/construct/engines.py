@@ -134,11 +134,14 @@ class EngineSampler:
             tokens = engine.model.generate(**inputs)[:, inputs["inputs"].shape[1] :].tolist()
         ends = set(engine.template.get_stop_token_ids(engine.tokenizer))
         lengths = [next((i for i, token in enumerate(answer, 1) if token in ends), None) for answer in tokens]
-        texts = engine.tokenizer.batch_decode(
-            [answer[:length] for answer, length in zip(tokens, lengths)],
-            skip_special_tokens=getattr(inputs["generation_config"], "skip_special_tokens", True),
-            clean_up_tokenization_spaces=True,
-        )
+        answers = [answer[:length] for answer, length in zip(tokens, lengths)]
+        skip = getattr(inputs["generation_config"], "skip_special_tokens", True)
+        special = {id for id, token in engine.tokenizer.added_tokens_decoder.items() if token.special}
+        marks = special.intersection(engine.template.get_thought_word_ids(engine.tokenizer))
+        if skip and marks:  # without them thoughts would pass for the answer
+            answers = [[token for token in answer if token not in special or token in marks] for answer in answers]
+            skip = False
+        texts = engine.tokenizer.batch_decode(answers, skip_special_tokens=skip, clean_up_tokenization_spaces=True)
         samples = [Sample(text, "stop" if length else "length") for text, length in zip(texts, lengths)]
         return [samples[i : i + count] for i in range(0, len(samples), count)]
 
@@ -152,7 +155,7 @@ class EngineSampler:
 
 
 def _load(args: SamplingArguments) -> Any:
-    from ..host.chat import load_chat_model
+    from ..host.chat import drop_generation_defaults, load_chat_model
 
     arguments = {
         "model_name_or_path": args.model_name_or_path,
@@ -167,9 +170,11 @@ def _load(args: SamplingArguments) -> Any:
     if args.adapter_name_or_path is not None:
         arguments["adapter_name_or_path"] = args.adapter_name_or_path
     try:
-        return load_chat_model({**arguments, **args.engine_args})
+        chat_model = load_chat_model({**arguments, **args.engine_args})
     except Exception as error:  # the host, transformers and the engines raise many kinds
         raise ConstructError(
             f"model '{args.model_name_or_path}' cannot be loaded by LLaMA-Factory's {args.infer_backend} engine "
             f"({reason(error)}): correct model_name_or_path, adapter_name_or_path, template or engine_args."
         ) from None
+    drop_generation_defaults(chat_model)
+    return chat_model

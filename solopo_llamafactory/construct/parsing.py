@@ -16,11 +16,12 @@ KINDS = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
-    str: "a text",
-    dict: "a mapping",
+    str: "a text, in quotes where it looks like a number",
+    dict: "a mapping, such as {key: value}",
     list[int]: "a list of whole numbers, such as [4000, 8000, 16000]",
     list[float]: "a list of numbers, such as [0, 0.5, 1]",
     list[dict]: "a list of mappings, such as [{name: base}]",
+    list[str]: 'a list of texts, such as ["[THINK]", "[/THINK]"]',
 }
 PLAIN = (int, float, bool, str, dict)
 
@@ -144,7 +145,10 @@ def _read_yaml(path: str) -> dict:
     from yaml import YAMLError
 
     if not os.path.isfile(path):
-        raise ConstructError(f"'{path}' is not a file: give the path of a YAML file, such as recipes/data/demo.yaml.")
+        raise ConstructError(
+            f"'{path}' is not a file: give the path of a YAML file, or write all keys as key=value (the recipes come with the "
+            "source of solopo-llamafactory, not with an install)."
+        )
     try:
         values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except (OmegaConfBaseException, YAMLError, OSError, UnicodeDecodeError) as error:

@@ -15,12 +15,14 @@ from .arguments import BuildArguments
 from .errors import ConstructError
 from .files import atomic_writer, read_json, read_rows, write_json
 from .prompts import body, heading
+from .select import sample_remarks
 from .sources import Document
 
 
 VIEWS = ("short", "long")
 TENTHS = np.linspace(0, 1, 11)
 EXAMPLES = 5
+SAMPLE_COUNTS = ("samples", "cut_off", "unclear", "end_marks", "unusable")
 LABELS = {
     "short_tokens": "short prompt, tokens",
     "long_tokens": "long prompt, tokens",
@@ -176,7 +178,8 @@ def make_summary(
             "not sampled": synthesis["written"] - judged,
             "not needed": usable - sum(num_pairs.values()),
         },
-        "samples": {name: selection[name] for name in ("samples", "cut_off", "unclear")},
+        "samples": {"end_marks": 0, "unusable": {}}  # an earlier version counted neither
+        | {name: selection[name] for name in SAMPLE_COUNTS if name in selection},
         "sub_em_by_hops": selection["sub_em"],
         "questions_by_hops": selection["hops"],
         "held_out_sharing_evidence": selection["sharing_evidence"],
@@ -233,6 +236,7 @@ def checks(args: BuildArguments, train: Pairs, summary: dict) -> Iterator[tuple[
     if samples["samples"]:
         cut_off = samples["cut_off"] / samples["samples"]
         yield cut_off <= 0.05, f"{cut_off:.1%} of the samples were cut off at max_new_tokens."
+        yield from sample_remarks(samples)
 
 
 def choose_examples(hops: Sequence[int], seed: int) -> list[int]:

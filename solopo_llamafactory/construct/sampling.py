@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from typing import Any, BinaryIO, Protocol
 
 from .errors import ConstructError, Skip
 from .files import missing, stamp
+from .marks import EMPTY, advice
 from .sampling_arguments import SamplingArguments
 
 
@@ -38,14 +40,27 @@ SHAPING = (
     "n",
     "seed",
 )
+# What requests and engines are told beside the arguments, so that no defaults of a server or of a model's files enter. -1 is
+# what vLLM, SGLang and llama.cpp of all versions take for no top_k.
+NEUTRAL = {
+    "top_k": -1,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
 MODEL_FILES = (".safetensors", ".bin", ".json", ".jinja")
 LOGS = ("train", "all_results", "eval")  # what a finished run leaves beside its model
 MOST_FAILURES = 5  # questions in a row
+MOST_USELESS = 20  # first samples, of MOST_FAILURES questions or more
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One answer: how it ended (`stop`, or `length` where it was cut off) and its tokens' mean log-prob, if known."""
+    """One answer, and its tokens' mean log-prob, if known.
+
+    `finish` is `stop`, `length` where it was cut off, or a server's word for another end (content_filter, tool_calls ...).
+    """
 
     text: str
     finish: str
@@ -97,6 +112,7 @@ def sample(
     sampler: Sampler,
     is_enough: Callable[[dict, list[Sample]], bool] = lambda row, samples: False,
     wanted: int | None = None,
+    problem: Callable[[Sample], str | None] = lambda sample: None if sample.text.strip() else EMPTY,
     size: Callable[[dict], int] = lambda row: 1,
     **bar,
 ) -> Counts:
@@ -106,6 +122,7 @@ def sample(
         path: the file of samples, which is appended to.
         is_enough: whether a row with these samples is what the next step needs.
         wanted: how many; all rows are asked without it.
+        problem: why a sample is of no use. When that is so of all the first ones, sampling stops.
         size: what a row adds to the progress bar.
         bar: further arguments of the bar.
 
@@ -114,12 +131,14 @@ def sample(
     """
     by_id = {row["id"]: row for row in rows}
     counts = Counts(len(by_id))
+    useless = Useless(problem)
     settings = Settings(args)
     with _opened(path) as file:
         unasked = dict(by_id)
         for id, samples in _read_finished(settings, file, by_id):
             unasked.pop(id, None)
             counts.usable += is_enough(by_id[id], samples)
+            useless.ended_by(samples)
         counts.finished = len(by_id) - len(unasked)
         if unasked and (wanted is None or counts.usable < wanted):
             from tqdm import tqdm
@@ -129,7 +148,7 @@ def sample(
             with tqdm(total=sum(map(size, rows)), initial=done, **bar) as progress:
                 asked = _asked(sampler, _batches(args, rows, unasked))
                 answers = ((row, result) for row, result in asked if row["id"] in unasked)
-                _append_answers(settings, answers, is_enough, wanted, file, counts, progress, size)
+                _append_answers(settings, answers, is_enough, wanted, useless, file, counts, progress, size)
     return counts
 
 
@@ -138,6 +157,8 @@ class Settings:
 
     def __init__(self, args: SamplingArguments) -> None:
         self._shaping = {key: getattr(args, key) for key in SHAPING}
+        if args.infer_backend != "templated":
+            self._shaping["neutral"] = NEUTRAL
         if args.infer_backend == "huggingface":  # each group has its own seed
             self._shaping["samples_per_call"] = args.samples_per_call
             if args.batch_size > 1 and args.temperature > 0:
@@ -263,7 +284,8 @@ def _parse(
     if made_with != settings(rows[id]):
         raise ConstructError(
             f"'{path}' line {number} was made with other settings (of the model, of sampling or of its "
-            "context): delete the file to sample anew, or write another output."
+            "context), or by an earlier version, which let a server's and the model's own sampling defaults in: delete the file "
+            "to sample anew, or write another output."
         )
     yield id, samples
 
@@ -293,6 +315,7 @@ def _append_answers(
     answers: Iterable[tuple[dict, list[Sample] | Exception]],
     is_enough: Callable[[dict, list[Sample]], bool],
     wanted: int | None,
+    useless: "Useless",
     file: BinaryIO,
     counts: Counts,
     progress: Any,
@@ -316,7 +339,9 @@ def _append_answers(
         elif isinstance(result, Exception):
             raise result
         else:
-            _append(file, {"id": row["id"], "settings": settings(row), "samples": result})
+            line = {"id": row["id"], "settings": settings(row), "samples": result}
+            for each in useless.passed(line):
+                _append(file, each)
             in_a_row = 0
             counts.sampled += 1
             counts.finished += 1
@@ -326,12 +351,50 @@ def _append_answers(
         progress.set_postfix(**usable, failed=counts.failed, refresh=False)
         if wanted is not None and counts.usable >= wanted:
             break
+    for each in useless.held:
+        _append(file, each)
     if error is not None:
         print(
             f"{counts.failed} questions got no answer, the last of them because of: {error}; the same command asks "
             "them again.",
             file=sys.stderr,
         )
+
+
+class Useless:
+    """Holds rows back as long as no sample is of use, and ends sampling before all of it is paid for.
+
+    What is held back is asked again once the cause is mended.
+    """
+
+    def __init__(self, problem: Callable[[Sample], str | None]) -> None:
+        self.held: list[dict] = []
+        self._problem = problem
+        self._ended = False
+
+    def ended_by(self, samples: Sequence[Sample]) -> bool:
+        """Whether any sample so far, these included, is of use."""
+        self._ended = self._ended or any(self._problem(each) is None for each in samples)
+        return self._ended
+
+    def passed(self, line: dict) -> list[dict]:
+        """The lines to write now, this one's last.
+
+        Raises:
+            ConstructError: when there have been many and none is of use.
+        """
+        self.held.append(line)
+        if self.ended_by(line["samples"]):
+            lines, self.held = self.held, []
+            return lines
+        problems = Counter(self._problem(each) for held in self.held for each in held["samples"])
+        if problems.total() >= MOST_USELESS and len(self.held) >= MOST_FAILURES:
+            found = ", ".join(f"{count} {name}" for name, count in problems.most_common())
+            raise ConstructError(
+                f"none of the first {problems.total()} answers can be used ({found}): {advice(problems)}; then run the same "
+                "command, which asks these questions again."
+            )
+        return []
 
 
 def _asked(sampler: Sampler, batches: Iterable[Sequence[dict]]) -> Iterator[tuple[dict, list[Sample] | Exception]]:

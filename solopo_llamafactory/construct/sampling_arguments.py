@@ -38,6 +38,13 @@ class RequestArguments:
         default=42,
         metadata={"help": "Seed of every random choice. The same seed gives the same bytes."},
     )
+    thought_words: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Opening and closing mark of thoughts, such as [<reason>, </reason>], beside those that LLaMA-Factory's "
+            "templates know. What stands up to the last closing mark is no part of an answer when it is judged."
+        },
+    )
 
 
 @dataclass
@@ -112,8 +119,12 @@ class SamplingArguments(RequestArguments):
                 raise ConstructError(f"{key} is {getattr(self, key)}: write 0 or more.")
         if not 0 < self.top_p <= 1:
             raise ConstructError(f"top_p is {self.top_p}: write a number above 0 and up to 1.")
-        if self.timeout <= 0:
-            raise ConstructError(f"timeout is {self.timeout}: write seconds above 0.")
+        if len(self.thought_words or ()) % 2:
+            raise ConstructError(
+                f"thought_words is {self.thought_words}: write an opening and a closing mark, such as [<reason>, </reason>]."
+            )
+        if not 0 < self.timeout < float("inf"):
+            raise ConstructError(f"timeout is {self.timeout}: write seconds above 0, such as 600.")
         if (self.infer_backend == "openai") != (self.base_url is not None):
             raise ConstructError(
                 f"infer_backend is {self.infer_backend} and base_url is {self.base_url}: write both `infer_backend: "

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ from .arguments import BuildArguments
 from .contexts import read_contexts, reasons
 from .errors import ConstructError
 from .files import atomic_writer, read_json, read_rows, write_json, write_line
+from .marks import CUT_OFF, NO_ANSWER, Marks, remarks
 from .rendering import Renderer
 from .sampling import Sample, read_samples
 from .sub_em import mentions_after_marker, sub_em
@@ -36,34 +37,45 @@ class Judged:
     num_samples: int
     cut_off: int
     unclear: int
+    end_marks: int
+    unusable: Counter[str]  # by `Reading.problem`, those cut off aside
 
     @property
     def problem(self) -> str | None:
         """Why no pair can be made."""
+        if sum(self.unusable[reason] for reason in NO_ANSWER) == self.num_samples:
+            return "no sample with an answer"
         if not self.right:
-            return "correct samples all cut off" if self.num_right else "no correct sample"
+            unusable = "unusable" if self.unusable else "cut off"
+            return f"correct samples all {unusable}" if self.num_right else "no correct sample"
         return None if self.wrong else "no incorrect sample"
 
 
-def judge(samples: Sequence[Sample], answers: Sequence[str]) -> Judged:
-    """Sort samples by sub-EM. Those cut off, empty, unclear or seen before enter no pair."""
-    right, wrong, seen, num_right, unclear = [], [], set(), 0, 0
+def judge(samples: Sequence[Sample], answers: Sequence[str], marks: Marks = Marks()) -> Judged:
+    """Sort samples by sub-EM of what follows their thoughts.
+
+    Those cut off, without an answer, with a control token, unclear or seen before enter no pair.
+    """
+    judged = Judged([], [], 0, len(samples), 0, 0, 0, Counter())
+    seen = set()
     for sample in samples:
-        text = sample.text.strip()
-        is_right = sub_em(text, answers)
-        not_clear = not is_right and mentions_after_marker(text, answers)
-        num_right += is_right
-        unclear += not_clear
-        if sample.finish == "stop" and text and text not in seen and not not_clear:
-            seen.add(text)
-            (right if is_right else wrong).append(dataclasses.replace(sample, text=text))
-    cut_off = sum(sample.finish != "stop" for sample in samples)
-    return Judged(right, wrong, num_right, len(samples), cut_off, unclear)
+        reading = marks.read(sample.text, sample.finish)
+        is_right = sub_em(reading.answer, answers)
+        unclear = not is_right and mentions_after_marker(reading.answer, answers)
+        judged.num_right += is_right
+        judged.unclear += unclear
+        judged.cut_off += sample.finish == "length"
+        judged.end_marks += reading.end_mark
+        judged.unusable.update([reading.problem] if reading.problem not in (None, CUT_OFF) else [])
+        if not (reading.problem or unclear or reading.text in seen):
+            seen.add(reading.text)
+            (judged.right if is_right else judged.wrong).append(dataclasses.replace(sample, text=reading.text))
+    return judged
 
 
-def makes_a_pair(row: dict, samples: Sequence[Sample]) -> bool:
+def makes_a_pair(row: dict, samples: Sequence[Sample], marks: Marks = Marks()) -> bool:
     """Whether a row of contexts.jsonl with these samples gives a pair."""
-    return judge(samples, row["answers"]).problem is None
+    return judge(samples, row["answers"], marks).problem is None
 
 
 def pick(samples: Sequence[Sample], policy: str, rng: random.Random) -> str:
@@ -84,24 +96,32 @@ def pick(samples: Sequence[Sample], policy: str, rng: random.Random) -> str:
     return max(samples, key=lambda sample: (sample.logp, sample.text)).text
 
 
-def select(args: BuildArguments, renderer: Renderer | None = None) -> dict:
+def select(args: BuildArguments, renderer: Renderer | None = None, marks: Marks = Marks()) -> dict:
     """Write the training and the held-out pairs and `selection.json`, and return what the latter holds.
+
+    Args:
+        renderer: counts the answers' tokens; made here where it is not given.
+        marks: of thoughts, ends and control tokens in samples.
 
     Raises:
         ConstructError: when no question has both a right and a wrong sample.
     """
     synthesis = read_json(args.synthesis_path, "synthesize")
     questions = {row["id"]: row for row in read_contexts(args)}
-    pairs, counts = _make_pairs(args, questions)
+    pairs, counts = _make_pairs(args, questions, marks)
     wanted = args.num_examples + args.num_held_out
     usable = [id for id in questions if id in pairs][:wanted]
     if not usable:
         problems = sum((Counter(hops) for hops in counts["hops"].values()), Counter())
         asked = problems.pop("questions", 0)
+        found = [text.rstrip(".") for is_well, text in sample_remarks(counts) if not is_well]
+        found.append(
+            f"{counts['cut_off']} of {counts['samples']} samples cut off: sample with a model that answers some of the "
+            "questions, raise n, or raise max_new_tokens where samples are cut off"
+        )
         raise ConstructError(
-            f"no pair could be made from the samples of {asked} questions ({reasons(problems) or 'none'}; "
-            f"{counts['cut_off']} of {counts['samples']} samples cut off): sample with a model that answers some of the "
-            "questions, raise n, or raise max_new_tokens where samples are cut off."
+            f"no pair could be made from the samples of {asked} questions ({reasons(problems) or 'none'}); "
+            f"{'; '.join(found)}."
         )
     evidence = {id: evidence_keys(questions[id]) for id in usable}
     # Of too few, the same share is held out.
@@ -119,6 +139,11 @@ def select(args: BuildArguments, renderer: Renderer | None = None) -> dict:
     _write_pairs(args, pairs, set(train), held_out, renderer or Renderer(args.tokenizer, args.template))
     write_json(args.selection_path, counts)
     return counts
+
+
+def sample_remarks(counts: dict) -> Iterator[tuple[bool, str]]:
+    """Yields what the samples hold beside answers, from the counts of `selection.json`: (whether it is well, a sentence)."""
+    yield from remarks(counts["unusable"], counts["end_marks"], counts["samples"], "and enter no pair")
 
 
 def evidence_keys(row: dict) -> set[str]:
@@ -163,20 +188,22 @@ def _groups_sharing_evidence(evidence: dict[str, set[str]]) -> Iterable[list[str
         yield group
 
 
-def _make_pairs(args: BuildArguments, questions: dict[str, dict]) -> tuple[dict[str, Pair], dict]:
+def _make_pairs(args: BuildArguments, questions: dict[str, dict], marks: Marks) -> tuple[dict[str, Pair], dict]:
     """A pair for each question that has one, and the counts of `selection.json`."""
     pairs: dict[str, Pair] = {}
     by_hops: dict[str, Counter[str]] = defaultdict(Counter)
-    right, total, cut_off, unclear = Counter(), Counter(), 0, 0
+    right, total, unusable, cut_off, unclear, end_marks = Counter(), Counter(), Counter(), 0, 0, 0
     for id, all_samples in read_samples(args, args.samples_path, questions):
         question = questions[id]
-        judged = judge(all_samples, question["answers"])
+        judged = judge(all_samples, question["answers"], marks)
         hops = str(question["hops"])
         by_hops[hops].update({"questions": 1, judged.problem or "kept": 1})
         right[hops] += judged.num_right
         total[hops] += judged.num_samples
         cut_off += judged.cut_off
         unclear += judged.unclear
+        end_marks += judged.end_marks
+        unusable += judged.unusable
         if judged.problem is None:
             rng = random.Random(f"{args.seed}|{id}|select")
             chosen, rejected = (pick(samples, args.policy, rng) for samples in (judged.right, judged.wrong))
@@ -187,6 +214,8 @@ def _make_pairs(args: BuildArguments, questions: dict[str, dict]) -> tuple[dict[
         "samples": total.total(),
         "cut_off": cut_off,
         "unclear": unclear,
+        "end_marks": end_marks,
+        "unusable": dict(unusable.most_common()),
     }
     return pairs, counts
 
@@ -234,5 +263,6 @@ def make_meta(args: BuildArguments, row: dict, answer_tokens: Sequence[int]) -> 
         "infer_backend": args.infer_backend,
         "model": None if args.infer_backend == "templated" else args.model_name_or_path,
         "policy": args.policy,
+        "remove_thoughts": args.remove_thoughts,
         "answer_tokens": dict(zip(("chosen", "rejected"), answer_tokens)),
     }

@@ -8,7 +8,7 @@ from threading import Lock
 from typing import Any
 
 from .errors import ConstructError
-from .sampling import Sample, SampleError, TooLongError, hide_key, reason, seed_of
+from .sampling import NEUTRAL, Sample, SampleError, TooLongError, hide_key, reason, seed_of
 from .sampling_arguments import SamplingArguments
 
 
@@ -17,6 +17,14 @@ PATIENCE = 20.0  # seconds for the first sign of life
 TOO_LONG = re.compile(
     r"context.(length|size|window)|longer than|too long|maximum (sequence|input) length", re.IGNORECASE
 )
+NOT_OPENAIS = ("top_k", "min_p", "repetition_penalty")  # of `NEUTRAL`, what OpenAI's own interface lacks
+CUT_OFF_WORDS = re.compile(r"length|max_|maxtokens|limit", re.IGNORECASE)
+NOT_WHOLE_WORDS = re.compile(
+    r"filter|tool|function|error|abort|cancel|safety|recitation|block|prohibited|refus|insufficient|interrupt|time.?out",
+    re.IGNORECASE,
+)
+WHOLE_WORDS = re.compile(r"stop|eos|end|complete|finish|done|normal", re.IGNORECASE)
+REFUSALS = (400, 422, 500)  # of a field; some servers fail on what they do not expect
 
 
 class ServerSampler:
@@ -33,6 +41,11 @@ class ServerSampler:
         self.workers = args.concurrency
         self._lock = Lock()
         self._client: Any = None
+        self._first_request = Lock()
+        self._was_asked = False
+        self._fields: set[str] | None = (
+            None  # of `_optional`, those that the server takes; None before its first answer
+        )
 
     def __call__(self, row: dict) -> list[Sample]:
         """Returns `n` samples.
@@ -78,33 +91,99 @@ class ServerSampler:
             self._client = None
 
     def _ask(self, row: dict, index: int, count: int) -> list[Sample]:
-        from openai import APIError, BadRequestError
+        from openai import APIError, APIStatusError
 
-        args = self.args
         try:
-            completion = self.client.chat.completions.create(
-                model=args.model_name_or_path,
-                messages=[{"role": "user", "content": row["prompt"]}],
-                n=count,
-                temperature=args.temperature,
-                top_p=args.top_p,
-                max_tokens=args.max_new_tokens,
-                seed=seed_of(args, row, index),
-                extra_body=args.engine_args or None,
-                **({"logprobs": True} if args.policy == "likeliest" else {}),
-            )
-        except BadRequestError as error:
-            kind = TooLongError if TOO_LONG.search(str(error)) else SampleError
+            completion = self._complete(row, index, count)
+        except APIStatusError as error:
+            kind = TooLongError if error.status_code == 400 and TOO_LONG.search(str(error)) else SampleError
             raise kind(f"question {row['id']}: {reason(error)}") from None
         except APIError as error:
             raise SampleError(f"question {row['id']}: {reason(error)}") from None
         choices = getattr(completion, "choices", None)  # whatever came with status 200
         if not choices:
             raise SampleError(f"question {row['id']}: no answers in '{hide_key(str(completion))[:200]}'")
-        return [self._to_sample(choice) for choice in choices]
+        most = self.args.engine_args.get("max_tokens", self.args.max_new_tokens)
+        used = getattr(getattr(completion, "usage", None), "completion_tokens", None)
+        is_full = isinstance(used, int) and isinstance(most, int) and used >= most * len(choices)
+        return [self._to_sample(choice, is_full) for choice in choices]
 
-    def _to_sample(self, choice: Any) -> Sample:
-        text = (choice.message and choice.message.content) or ""
+    def _complete(self, row: dict, index: int, count: int) -> Any:
+        """The server's completion. All wait for the first one, which tells the fields that the server takes."""
+        if self._fields is None:
+            with self._first_request:
+                is_first, self._was_asked = not self._was_asked, True
+                if is_first:
+                    return self._settle(row, index, count)
+        if self._fields is None:  # the first one failed for another reason
+            return self._settle(row, index, count)
+        return self._request(row, index, count, self._fields)
+
+    def _settle(self, row: dict, index: int, count: int) -> Any:
+        """Asks with all fields, then without those that the server refuses, and keeps to what it has taken."""
+        from openai import APIStatusError
+
+        everything = set(self._optional(row, index)) - self._unwanted()
+        fields, first_error = everything, None
+        while True:
+            try:
+                completion = self._request(row, index, count, fields)
+                break
+            except APIStatusError as error:
+                first_error = first_error or error
+                if error.status_code not in REFUSALS or TOO_LONG.search(str(error)):
+                    raise
+                named = {name for name in fields if re.search(rf"\b{name}\b", str(error))}
+                refused = named or fields.intersection(NOT_OPENAIS) or fields
+                if not refused:  # it is the question that is refused
+                    raise first_error from None
+                fields = fields - refused
+        if left_out := sorted(everything - fields):
+            _say(
+                f"The server {self.args.base_url} refuses {' or '.join(left_out)}: it is asked without, and its own defaults of "
+                "these are in effect."
+            )
+        self._fields = fields
+        return completion
+
+    def _request(self, row: dict, index: int, count: int, fields: set[str]) -> Any:
+        args = self.args
+        ours = {name: value for name, value in self._optional(row, index).items() if name in fields}
+        return self.client.chat.completions.create(
+            model=args.model_name_or_path,
+            messages=[{"role": "user", "content": row["prompt"]}],
+            n=count,
+            temperature=args.temperature,
+            max_tokens=args.max_new_tokens,
+            extra_body=ours | args.engine_args,
+            **({"top_p": args.top_p} if args.top_p < 1 else {}),
+            **({"logprobs": True} if args.policy == "likeliest" else {}),
+        )
+
+    def _optional(self, row: dict, index: int) -> dict:
+        """The fields that a server may refuse; those that `engine_args` names are the user's."""
+        fields = {"seed": seed_of(self.args, row, index), **NEUTRAL} | ({"top_p": 1.0} if self.args.top_p == 1 else {})
+        return {name: value for name, value in fields.items() if name not in self.args.engine_args}
+
+    def _unwanted(self) -> set[str]:
+        """LLaMA-Factory's own server takes the field of OpenAI's presence penalty, 0 where there is none, for a factor."""
+        from openai import APIError
+
+        try:
+            is_hosts = any(
+                model.owned_by == "owner" for model in self.client.with_options(max_retries=0).models.list()
+            )
+        except (APIError, ValueError, AttributeError, TypeError):  # no such list, or something else instead
+            return set()
+        if is_hosts:
+            _say(
+                f"The server {self.args.base_url} is LLaMA-Factory's, which takes top_k and repetition_penalty from its own "
+                "start alone: start it with `--top_k 0 --repetition_penalty 1.0`."
+            )
+        return {"presence_penalty"} if is_hosts else set()
+
+    def _to_sample(self, choice: Any, is_full: bool) -> Sample:
+        text = _text_of(choice.message and choice.message.content)
         logp = None
         if self.args.policy == "likeliest" and text:
             tokens = choice.logprobs and choice.logprobs.content
@@ -114,15 +193,43 @@ class ServerSampler:
                     "shortest."
                 )
             logp = fmean(token.logprob for token in tokens)
-        # Filtered answers and calls of tools are no whole answers either.
-        return Sample(text, "stop" if choice.finish_reason == "stop" else "length", logp)
+        return Sample(text, finish_of(choice.finish_reason, is_full), logp)
+
+
+def finish_of(said: Any, is_full: bool) -> str:
+    """What a server says of an answer's end, as `Sample.finish`.
+
+    Servers have many words for an answer that is whole (stop, eos_token, end_turn ...), and some have none. Where the word is
+    not known, the tokens that were used decide.
+
+    Args:
+        is_full: whether all answers of the request took as many tokens as they may.
+    """
+    word = str(said.get("type", "") if isinstance(said, dict) else said or "")
+    if CUT_OFF_WORDS.search(word):
+        return "length"
+    if NOT_WHOLE_WORDS.search(word):
+        return word
+    return "length" if is_full and not WHOLE_WORDS.search(word) else "stop"
+
+
+def _text_of(content: Any) -> str:
+    """The text of an answer that came as text, as a list of parts (thoughts have parts of their own), or not at all."""
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        return "".join(part for part in parts if isinstance(part, str))
+    return content if isinstance(content, str) else ""
 
 
 def _connect(args: SamplingArguments) -> Any:
     """A client; one cheap request tells whether there is a server."""
     import openai
-    from tqdm import tqdm
+    from openai.types.chat import ChatCompletion
 
+    # pydantic builds these classes at their first use, and not safely in several threads.
+    token = {"token": "", "logprob": 0.0, "top_logprobs": []}
+    choice = {"message": {"role": "assistant", "content": ""}, "logprobs": {"content": [token]}}
+    ChatCompletion.construct(choices=[choice], usage={})
     client = openai.OpenAI(
         base_url=args.base_url,
         api_key=os.environ.get("OPENAI_API_KEY") or "none",
@@ -141,9 +248,15 @@ def _connect(args: SamplingArguments) -> Any:
         ) from None
     except openai.APIStatusError:
         pass  # it answers, though it has no such list
-    tqdm.write(
+    _say(
         f"The server {args.base_url} renders prompts itself: its chat template must be the one of training "
-        f"({args.template}).",
-        file=sys.stderr,
+        f"({args.template})."
     )
     return client
+
+
+def _say(text: str) -> None:
+    """One line that a progress bar does not overwrite."""
+    from tqdm import tqdm
+
+    tqdm.write(text, file=sys.stderr)

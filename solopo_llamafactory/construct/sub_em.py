@@ -1,26 +1,37 @@
 """Whether an answer is right: sub-EM, RULER's `string_match_part`, on the final answer where one is marked.
 
-An answer or alias must be a substring of the text in any case, as in RULER. Light normalisation comes first: accents,
-punctuation and repeated spaces do not count. One deviation from RULER: an answer that begins or ends with a digit is not
-found inside a longer number, so `1960` is wrong where the text says 21960, 1960.5 or 19,600. Inside words substrings count,
-as RULER counts them: `art` is found in "party".
+An answer or alias must be a substring of the text in any case, as in RULER, after the normalisation that text.py describes.
+Inside words substrings count, as RULER counts them: `art` is found in "party". Three deviations from RULER, of what is another
+thing altogether:
+
+- An answer that begins or ends with a digit is not found inside a longer number: `1960` is wrong where the text says 21960,
+  1960.5 or 19,600, `5` where it says -5, and `1960` is not a decade, the 1960s.
+- An answer is not found where a sign or a mark of its last letter follows: `C` in "C++", `A` in "A-", a Thai word in one with
+  another tone.
+- An answer of signs alone (`++`) is looked for in the text as it stands.
 """
 
-import re
 from collections.abc import Sequence
+
+import regex
 
 from .text import normalize
 
 
-# The last one counts, up to the end of its line.
-MARKERS = re.compile(
-    r"(?<!\bthis )(?<!\bthat )\banswer(?:\s+is\b|\s*(?:\*\*|__)?\s*:)|\\boxed\b|<answer>", re.IGNORECASE
+# The last one counts.
+MARKERS = regex.compile(
+    r"(?<!\bthis )(?<!\bthat )\banswer(?:\s+is\b|\s*(?:\*\*|__)?\s*:)|\\boxed\b|<answer>", regex.IGNORECASE
 )
+# What a line may hold beside its words: the start of a code fence, tags, LaTeX commands.
+MARKUP = regex.compile(
+    r"^\s*(?:```|~~~)\s*[\w+#.-]*\s*$|</?[a-z][^<>]*>|\\(?:begin|end)\s*\{[^{}]*\}|\\[a-z]+", regex.IGNORECASE
+)
+LETTER_OR_DIGIT = regex.compile(r"[\p{L}\p{N}]")
 
 
 def sub_em(text: str, answers: Sequence[str]) -> bool:
     """Whether the text gives one of the answers."""
-    return mentions(final_answer(text), answers)
+    return mentions(final_answer(text, answers), answers)
 
 
 def mentions_after_marker(text: str, answers: Sequence[str]) -> bool:
@@ -38,23 +49,42 @@ def mentions(text: str, answers: Sequence[str]) -> bool:
     plain = normalize(text)
     for answer in answers:
         wanted = normalize(answer)
-        if wanted:
-            before = r"(?<!\d)(?<!\d\.)" if wanted[0].isdigit() else ""
-            after = r"(?!\d)(?!\.\d)" if wanted[-1].isdigit() else ""
-            if wanted in plain and re.search(before + re.escape(wanted) + after, plain):
+        if not wanted:
+            if _is_signs(answer) and answer.strip() in text:
                 return True
-        elif answer.strip() and answer.strip().casefold() in text.casefold():  # signs alone, such as "C++"'s "++"
+        elif wanted in plain and regex.search(_before(wanted) + regex.escape(wanted) + _after(wanted), plain):
             return True
     return False
 
 
-def final_answer(text: str) -> str:
-    """What follows the last marker ("The answer is", "Answer:", \\boxed, <answer>), or the whole text without one."""
+def _before(wanted: str) -> str:
+    return r"(?<!\d)(?<!\d\.)(?<!-)" if wanted[0].isdigit() else ""
+
+
+def _after(wanted: str) -> str:
+    number = r"(?!\d)(?!\.\d)(?!s\b)" if wanted[-1].isdigit() else ""
+    return number + r"(?![+#\p{M}-])"
+
+
+def _is_signs(answer: str) -> bool:
+    """Whether an answer has no letter or digit: "++"."""
+    return bool(answer.strip()) and not normalize(answer)
+
+
+def final_answer(text: str, answers: Sequence[str] = ()) -> str:
+    """What the last marker ("The answer is", "Answer:", \\boxed, <answer>) marks, or the whole text without one.
+
+    That is the first line behind it that says something: one with a letter or digit in any script, or with an answer of signs
+    alone. Lines of markup (a code fence with its language, a lone bracket, a tag, a LaTeX command, emphasis) say nothing.
+    """
     last = None
     for last in MARKERS.finditer(text):
         pass
     if last is None:
         return text
     rest = text[last.end() :].strip(" :*_\t")
-    lines = rest.strip().splitlines()
-    return lines[0] if lines else text
+    signs = [answer.strip() for answer in answers if _is_signs(answer)]
+    for line in rest.splitlines():
+        if LETTER_OR_DIGIT.search(MARKUP.sub("", line)) or any(sign in line for sign in signs):
+            return line.strip()
+    return rest.strip() or text

@@ -2,22 +2,24 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import Lock
 
 from ..construct.errors import ConstructError, Skip
 from ..construct.files import read_json, write_json
+from ..construct.marks import Marks
 from ..construct.samplers import make_sampler
 from ..construct.sampling import Sample, SampleError, Sampler, TooLongError, finished, sample
 from .arguments import EvalArguments, EvalModel
 from .windows import lengths_beyond
 
 
-def ask_models(args: EvalArguments, rows: Sequence[dict]) -> dict[str, str]:
+def ask_models(args: EvalArguments, rows: Sequence[dict], marks: Mapping[str, Marks] = {}) -> dict[str, str]:
     """Asks each model what it has not answered yet.
 
     Args:
         rows: of contexts.jsonl.
+        marks: of each model's answers, by its name; those of `Marks` where a model has none.
 
     Returns:
         Why a model is not finished, by name; the others are asked all the same.
@@ -32,7 +34,7 @@ def ask_models(args: EvalArguments, rows: Sequence[dict]) -> dict[str, str]:
     unfinished = {}
     for model in args.model_list:
         try:
-            failed = _ask(args, model, rows, answered[model.name])
+            failed = _ask(args, model, rows, answered[model.name], marks.get(model.name, Marks()))
         except ConstructError as error:
             unfinished[model.name] = str(error)
             print(f"{model.name}: {error}", file=sys.stderr)
@@ -48,7 +50,7 @@ def fitting(args: EvalArguments, rows: Sequence[dict], window: int | None) -> li
     return [row for row in rows if row["length"] not in beyond]
 
 
-def _ask(args: EvalArguments, model: EvalModel, rows: Sequence[dict], answered: set[str]) -> int:
+def _ask(args: EvalArguments, model: EvalModel, rows: Sequence[dict], answered: set[str], marks: Marks) -> int:
     """Asks one model, and returns how many questions got no answer."""
     asked_with = dataclasses.asdict(model) | {"max_new_tokens": args.max_new_tokens, "batch_size": args.batch_size}
     path = args.record_path(model.name)
@@ -78,6 +80,7 @@ def _ask(args: EvalArguments, model: EvalModel, rows: Sequence[dict], answered: 
                 fitting(args, rows, record["window"]),
                 args.answers_path(model.name),
                 bounded,
+                problem=lambda each: marks.no_answer(each.text),
                 size=lambda row: row["tokens"],  # long contexts take longer, and they come last
                 desc=model.name,
                 unit="tok",

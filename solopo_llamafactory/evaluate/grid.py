@@ -121,12 +121,7 @@ def make_grid(args: EvalArguments, renderer: Renderer) -> dict:
     for i, length in enumerate(args.lengths):
         short[length] = sum(columns[i].shortfall for _, columns in taken) * len(args.depths)
         if short[length] > len(taken) * len(args.depths) / 2:
-            longest = max(max(columns[i].tokens) for _, columns in taken)
-            raise ConstructError(
-                f"length {length} cannot be filled: the documents of '{args.input}'"
-                f"{'' if args.corpus is None else f' and the corpus {args.corpus!r}'} give contexts of {longest} tokens at "
-                f"most; give a larger `corpus`, or drop lengths from {length} on."
-            )
+            raise ConstructError(_unfilled(args, i, [columns[i] for _, columns in taken]))
     with atomic_writer(args.contexts_path) as file:
         for row in _rows(args, synthesizer, taken):
             write_line(file, row)
@@ -149,6 +144,18 @@ def _nothing_left(args: EvalArguments, skipped: Counter[str], too_long: Sequence
             f"{sorted(too_long)[len(too_long) * 9 // 10]} or more."
         )
     return f"no question of '{args.input}' can take part ({reasons(skipped)}): give other questions."
+
+
+def _unfilled(args: EvalArguments, i: int, columns: Sequence[Column]) -> str:
+    """Why there is no grid with its length number `i`, from all questions' contexts of it."""
+    length = args.lengths[i]
+    tokens = sorted(min(column.tokens) for column in columns if column.shortfall)
+    documents = f"'{args.input}'" if args.corpus is None else f"'{args.input}' and the corpus '{args.corpus}'"
+    less = f"drop lengths from {length} on" if i else f"write lengths of {tokens[0]} tokens and less"
+    return (
+        f"length {length} cannot be filled: the documents of {documents} give contexts of {tokens[-1]} tokens at most for "
+        f"{len(tokens)} of {len(columns)} questions; give a `corpus` of more or shorter documents, or {less}."
+    )
 
 
 def _rows(

@@ -2,10 +2,12 @@
 
 import random
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..construct.files import atomic_writer, read_json
+from ..construct.marks import Marks
 from ..construct.sub_em import sub_em
 from ..pages import load_template
 from .scoring import BEYOND, TASKS_IN_WORDS, beyond_lengths, interval, listed, notes, read_answers, read_contexts
@@ -19,8 +21,8 @@ EXAMPLES_OF_A_KIND = 2
 KINDS = ("some right, some wrong", "right", "wrong")
 
 
-def write_page(args: "EvalArguments", results: dict) -> None:
-    """Write `report.html`, `curves.png` and `heatmaps.png` beside `results.json`."""
+def write_page(args: "EvalArguments", results: dict, marks: Mapping[str, Marks] = {}) -> None:
+    """Write `report.html`, `curves.png` and `heatmaps.png` beside `results.json`; `marks` as for `score`."""
     from .plots import draw_curves, draw_differences, draw_scores, save_pictures  # matplotlib takes seconds
 
     grid = read_json(args.grid_path, "eval")
@@ -36,7 +38,7 @@ def write_page(args: "EvalArguments", results: dict) -> None:
         curves=draw_curves(results),
         scores=draw_scores(results),
         differences=draw_differences(results) if len(models) > 1 else None,
-        examples=choose_examples(args, results),
+        examples=choose_examples(args, results, marks),
         interval=interval,
         listed=listed,
     )
@@ -82,14 +84,15 @@ def make_tables(results: dict) -> list[dict]:
     return tables
 
 
-def choose_examples(args: "EvalArguments", results: dict) -> list[dict]:
+def choose_examples(args: "EvalArguments", results: dict, marks: Mapping[str, Marks] = {}) -> list[dict]:
     """A few contexts with every model's answer: some where models differ, some all right, some all wrong."""
     contexts = {row["id"]: row for row in read_contexts(args)}
     right: dict[str, dict[str, bool]] = defaultdict(dict)  # by context, by model
     for name in results["models"]:
         for row in read_answers(args, name):
             if row["id"] in contexts:
-                right[row["id"]][name] = sub_em(row["samples"][0]["text"], contexts[row["id"]]["answers"])
+                answer = marks.get(name, Marks()).read(row["samples"][0]["text"]).answer
+                right[row["id"]][name] = sub_em(answer, contexts[row["id"]]["answers"])
     most = max(map(len, right.values()), default=0)
     by_kind: dict[str, list[str]] = {kind: [] for kind in KINDS}
     for id, judged in right.items():
@@ -107,6 +110,7 @@ def choose_examples(args: "EvalArguments", results: dict) -> list[dict]:
     for name in results["models"]:
         for row in read_answers(args, name):
             if row["id"] in examples:
-                shown = row["samples"][0] | {"is_right": right[row["id"]][name]}
-                examples[row["id"]]["models"][name] = shown
+                sample = row["samples"][0]
+                problem = marks.get(name, Marks()).read(sample["text"], sample["finish"]).problem
+                examples[row["id"]]["models"][name] = sample | {"is_right": right[row["id"]][name], "problem": problem}
     return list(examples.values())

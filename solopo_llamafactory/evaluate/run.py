@@ -4,6 +4,7 @@ import sys
 
 from ..construct.contexts import reasons
 from ..construct.errors import ConstructError
+from ..construct.marks import make_marks
 from ..construct.rendering import Renderer
 from .answers import ask_models
 from .arguments import EvalArguments
@@ -17,17 +18,19 @@ def run_eval(args: EvalArguments) -> None:
         ConstructError: for what cannot be begun; and, after scoring, where a model is not finished.
     """
     summary = ready_grid(args)
+    renderer = Renderer(args.tokenizer, args.template)
     if summary is None:
-        summary = make_grid(args, Renderer(args.tokenizer, args.template))
+        summary = make_grid(args, renderer)
     else:
         print(f"{args.contexts_path} is there already, made with the same arguments.", file=sys.stderr)
     _say_grid(args, summary)
-    unfinished = ask_models(args, read_grid(args))
+    marks = {model.name: make_marks(args, renderer.tokenizer, model.template) for model in args.model_list}
+    unfinished = ask_models(args, read_grid(args), marks)
 
     from .page import write_page
     from .scoring import score
 
-    write_page(args, score(args))
+    write_page(args, score(args, marks, unfinished), marks)
     print(f"Results: {args.folder / 'table.md'}; look at {args.folder / 'report.html'}.")
     if unfinished:
         raise ConstructError(

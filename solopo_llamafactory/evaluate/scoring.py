@@ -4,7 +4,8 @@ An array of scores has the shape [questions, lengths, depths]: 1 where the answe
 where there is none, be it beyond the model's window or not asked yet.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import numpy as np
 
 from ..construct.errors import ConstructError
 from ..construct.files import atomic_writer, read_json, read_rows, write_json
+from ..construct.marks import CUT_OFF, Marks, remarks
 from ..construct.sub_em import sub_em
 from ..pages import TITLES
 from .windows import lengths_beyond
@@ -66,17 +68,24 @@ class Scores:
     window: int | None
     asked: int  # contexts within the window
     unfinished: int
+    problems: Counter[str]  # by `Reading.problem`, those cut off aside
+    end_marks: int
 
 
-def score(args: "EvalArguments") -> dict:
+def score(args: "EvalArguments", marks: Mapping[str, Marks] = {}, stopped: Mapping[str, str] = {}) -> dict:
     """Write `results.json` and `table.md` from the contexts and the answers that are there.
+
+    Args:
+        marks: of each model's answers, by its name; those of `Marks` where a model has none.
+        stopped: why a model was not asked to the end, by its name.
 
     Raises:
         ConstructError: naming a file that is missing or broken.
     """
     grid = read_grid(args)
     names = [model["name"] for model in args.models]
-    scores = {name: judge(args, name, grid, read_json(args.record_path(name), "eval")["window"]) for name in names}
+    windows = {name: read_json(args.record_path(name), "eval")["window"] for name in names}
+    scores = {name: judge(args, name, grid, windows[name], marks.get(name, Marks())) for name in names}
     common = ~np.any([each.beyond for each in scores.values()], axis=0)
     base = scores[names[0]]
     models = {}
@@ -85,6 +94,9 @@ def score(args: "EvalArguments") -> dict:
             "window": own.window,
             "asked": own.asked,
             "unfinished": own.unfinished,
+            "stopped": stopped.get(name),
+            "problems": dict(own.problems.most_common()),
+            "end_marks": own.end_marks,
             "missing": own.asked - int(np.isfinite(own.right).sum()),
             "cells": make_cells(grid, own),
             **make_groups(own.right, grid, common, args.seed),
@@ -151,10 +163,12 @@ def read_answers(args: "EvalArguments", name: str) -> Iterator[dict]:
     return read_rows(path, "eval") if path.is_file() else iter(())
 
 
-def judge(args: "EvalArguments", name: str, grid: Grid, window: int | None) -> Scores:
-    """Judge a model's answers, but for the lengths beyond its window."""
+def judge(args: "EvalArguments", name: str, grid: Grid, window: int | None, marks: Marks) -> Scores:
+    """Judge a model's answers, by what follows their thoughts, but for the lengths beyond its window."""
     right = np.full(grid.shape, np.nan)
     cut_off = np.zeros(grid.shape, bool)
+    problems: Counter[str] = Counter()
+    end_marks = 0
     contexts = ((place.length, place.tokens) for place in grid.places.values())
     beyond = np.isin(range(len(grid.lengths)), list(lengths_beyond(contexts, args.max_new_tokens, window)))
     for row in read_answers(args, name):
@@ -163,12 +177,16 @@ def judge(args: "EvalArguments", name: str, grid: Grid, window: int | None) -> S
             continue
         at = place.question, place.length, place.depth
         answer = row["samples"][0]
-        right[at] = sub_em(answer["text"], place.answers)
+        reading = marks.read(answer["text"], answer["finish"])
+        if not beyond[place.length]:
+            problems.update([reading.problem] if reading.problem not in (None, CUT_OFF) else [])
+            end_marks += reading.end_mark
+        right[at] = sub_em(reading.answer, place.answers)
         cut_off[at] = answer["finish"] == "length"
     right[:, beyond] = np.nan
     cut_off[:, beyond] = False
     asked = sum(not beyond[place.length] for place in grid.places.values())
-    return Scores(right, beyond, window, asked, int(cut_off.sum()))
+    return Scores(right, beyond, window, asked, int(cut_off.sum()), problems, end_marks)
 
 
 def make_cells(grid: Grid, scores: Scores) -> list[dict]:
@@ -321,6 +339,11 @@ def notes(results: dict, grid: dict) -> Iterator[tuple[bool, str]]:
                 f"{name}: {model['unfinished']:,} answers ({share:.1%}) were cut off at max_new_tokens and judged as they "
                 "stand.",
             )
+        if model["stopped"]:
+            yield False, f"{name} is not finished: {model['stopped'].rstrip('.')}."
+        answered = model["asked"] - model["missing"]
+        for is_good, text in remarks(model["problems"], model["end_marks"], answered, "and are judged as they stand"):
+            yield is_good, f"{name}: {text}"
     for length, count in grid["short"].items():
         if count:
             yield (

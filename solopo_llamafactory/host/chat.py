@@ -25,6 +25,21 @@ def load_chat_model(arguments: dict):
             del os.environ[VERBOSITY]
 
 
+def drop_generation_defaults(chat_model: Any) -> None:
+    """Takes sampling defaults of the model's generation_config.json out of the huggingface engine.
+
+    transformers fills what a call leaves out from there (no_repeat_ngram_size, min_p ...). The vllm engine is given all of its
+    parameters by the host, and sglang's `generate` reads no such file.
+    """
+    from transformers import GenerationConfig
+
+    engine = chat_model.engine
+    if engine.name == "huggingface":
+        known = engine.model.generation_config.to_dict()
+        kept = {key: value for key, value in known.items() if key.endswith("_token_id") or "cache" in key}
+        engine.model.generation_config = GenerationConfig(**kept)
+
+
 def window_of(chat_model: Any) -> int | None:
     """Tokens that a loaded model takes, prompt and answer together, rope scaling included."""
     engine = chat_model.engine
@@ -84,3 +99,16 @@ def unload(chat_model: Any) -> None:
     del chat_model.engine
     gc.collect()
     torch_gc()
+
+
+def marks_of_template(name: str) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...], tuple[str, ...]]:
+    """Opening and closing marks of thoughts in any template, and of the named one: its end marks, its marks of tool calls."""
+    from llamafactory.data.template import TEMPLATES
+
+    thoughts = {tuple(word.strip() for word in template.thought_words) for template in TEMPLATES.values()}
+    own = TEMPLATES.get(name)
+    if own is None:
+        return tuple(sorted(thoughts)), (), ()
+    written = [slot.partition("{{content}}")[2] for slot in own.format_assistant.slots if isinstance(slot, str)]
+    ends = {word.strip() for word in (*own.stop_words, *written)}
+    return tuple(sorted(thoughts)), tuple(sorted(filter(None, ends))), tuple(own.tool_call_words)

@@ -1,12 +1,16 @@
 """Sampling with the host's engines: the same bytes whatever ran before, right ends, and clear errors."""
 
+import dataclasses
+import json
 import os
+import shutil
 import signal
 import threading
 import time
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from solopo_llamafactory.construct import engines
 from solopo_llamafactory.construct.arguments import BuildArguments
@@ -76,6 +80,36 @@ def test_engine_args_beat_ours(make_args):
     assert len({each.text for each in sampler(question(0))}) == 1
     generating = sampler.chat_model.engine.generating_args
     assert (generating["max_new_tokens"], generating["top_k"], generating["top_p"]) == (3, 0, 1.0)
+
+
+def test_the_models_own_sampling_defaults_do_not_enter(make_args, qwen_tokenizer, tmp_path):
+    """Whatever its generation_config.json says, a model answers as without that file."""
+    folder = shutil.copytree(qwen_tokenizer, tmp_path / "with defaults")
+    plain = [EngineSampler(make_args(f"plain {t}", temperature=t, model_name_or_path=qwen_tokenizer)) for t in (0, 1)]
+    wanted = [sampler(question(0)) for sampler in plain]
+    known = json.loads((folder / "generation_config.json").read_text())
+    defaults = {"no_repeat_ngram_size": 1, "min_p": 0.9, "typical_p": 0.1, "suppress_tokens": list(range(5, 400))}
+    defaults |= {"repetition_penalty": 1.9, "top_k": 1, "top_p": 0.1, "temperature": 9.0, "do_sample": True}
+    (folder / "generation_config.json").write_text(json.dumps(known | defaults))
+    for temperature, answers in zip((0, 1), wanted):
+        sampler = EngineSampler(
+            make_args(f"own {temperature}", temperature=temperature, model_name_or_path=str(folder))
+        )
+        assert sampler(question(0)) == answers
+        assert sampler.chat_model.engine.model.generation_config.eos_token_id == known["eos_token_id"]
+
+
+def test_thoughts_are_told_apart_where_their_marks_are_special_tokens(make_args, monkeypatch):
+    """Special tokens are left out of an answer, but for those."""
+    sampler = EngineSampler(make_args(n=1, samples_per_call=1))
+    engine = sampler.chat_model.engine
+    opening, closing = "<|im_start|>", "<|endoftext|>"
+    engine.template = dataclasses.replace(engine.template, thought_words=(opening, closing), stop_words=["<|im_end|>"])
+    written = f"{opening}so{closing}It is Ada.<|im_end|><|im_end|>"
+    tokens = engine.tokenizer(written, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    monkeypatch.setattr(engine.model, "generate", lambda inputs, **options: torch.cat([inputs, tokens], dim=1))
+    (answer,) = sampler(question(0))
+    assert answer == Sample(f"{opening}so{closing}It is Ada.", "stop")
 
 
 def test_every_end_of_the_template_is_an_end(make_args, monkeypatch):

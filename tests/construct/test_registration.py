@@ -12,15 +12,15 @@ from .helpers import CORPUS, ROOT
 
 
 def arguments(tmp_path, **changes) -> BuildArguments:
-    return BuildArguments(
-        source="demo",
-        input=str(CORPUS),
-        output=str(tmp_path / "data" / "mine.jsonl"),
-        tokenizer="some/folder",
-        template="qwen",
-        dataset_info=str(tmp_path / "dataset_info.json"),
-        **changes,
-    )
+    values = {
+        "source": "demo",
+        "input": str(CORPUS),
+        "output": str(tmp_path / "data" / "mine.jsonl"),
+        "tokenizer": "some/folder",
+        "template": "qwen",
+        "dataset_info": str(tmp_path / "dataset_info.json"),
+    }
+    return BuildArguments(**values | changes)
 
 
 def test_shipped_entries():
@@ -29,6 +29,31 @@ def test_shipped_entries():
     for name in ("solopo_demo", *musique, "two_hop_pairs"):
         expected.update(dataset_entries(name, f"data/{name}.jsonl"))
     assert json.loads((ROOT / "dataset_info.json").read_text()) == expected
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [
+        ("leases, v2", "leases_v2"),
+        ("my leases", "my_leases"),
+        ("a,b", "a_b"),
+        ("v1.2-b", "v1.2-b"),
+        ("th\u00e9\u00e2tre", "th\u00e9\u00e2tre"),
+        (" a ", "_a_"),
+        ("a=b#c%20", "a_b_c_20"),
+    ],
+)
+def test_the_host_reads_the_name_that_a_file_gives(tmp_path, stem, name):
+    """The entry's name is one data set to the host, and its file is found, whatever the file's name holds."""
+    from llamafactory.data.parser import get_dataset_list
+    from llamafactory.hparams import DataArguments
+
+    args = arguments(tmp_path, output=str(tmp_path / f"{stem}.jsonl"))
+    assert args.dataset_name == name
+    for entry in register(args, with_held_out=True):
+        (read,) = DataArguments(dataset=entry).dataset
+        (attributes,) = get_dataset_list([read], str(tmp_path))
+        assert attributes.dataset_name in (f"{stem}.jsonl", f"{stem}_heldout.jsonl")
 
 
 def test_a_new_file_and_an_update_that_leaves_others_alone(tmp_path):

@@ -16,6 +16,7 @@ from solopo_llamafactory.construct import sampling
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.contexts import read_contexts
 from solopo_llamafactory.construct.errors import ConstructError, Skip
+from solopo_llamafactory.construct.marks import Marks
 from solopo_llamafactory.construct.sampling import Counts, Sample, SampleError, Settings, seed_of
 
 from .helpers import CORPUS, write_lines
@@ -294,6 +295,71 @@ def test_a_server_may_move_and_be_asked_otherwise(tmp_path):
     sampler = FakeSampler()
     sample(arguments(tmp_path, **{**server, **again}), sampler, is_enough, wanted=1)
     assert sampler.asked == []
+
+
+class SilentSampler(FakeSampler):
+    """Says nothing in the first questions; or thinks and never ends."""
+
+    def __init__(self, silent: int, text: str = "", **options) -> None:
+        super().__init__(**options)
+        self.silent, self.text = silent, text
+
+    def __call__(self, row: dict) -> list[Sample]:
+        answered = super().__call__(row)
+        return [Sample(self.text, "length")] * len(answered) if len(self.asked) <= self.silent else answered
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("", "20 empty"), ("  ", "20 empty"), ("<think>so", "20 thoughts without an end"), ("a", "20 cut off")],
+)
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_model_that_says_nothing_is_not_asked_to_the_end(tmp_path, text, found, workers):
+    """What it said is not kept: once the server is mended, the same command asks from the start."""
+    args = arguments(tmp_path)
+    write_contexts(args, 60)
+    sampler = SilentSampler(99, text, workers=workers)
+    with pytest.raises(
+        ConstructError, match=rf"none of the first 20 answers can be used \({found}\): raise max_new_tokens"
+    ):
+        sample(args, sampler, is_enough, None, lambda each: Marks().read(each.text, each.finish).problem)
+    assert len(sampler.asked) < 20 and args.samples_path.read_bytes() == b""
+    assert sample(args, FakeSampler(), is_enough).finished == 60
+
+
+@pytest.mark.parametrize("silent", [1, 9])
+def test_empty_answers_before_others_are_kept(tmp_path, silent):
+    args = arguments(tmp_path)
+    write_contexts(args, 12)
+    assert sample(args, SilentSampler(silent), is_enough).finished == 12
+    assert ids(args) == [f"q{i}" for i in range(12)]
+    assert [row["samples"][0]["text"] == "" for row in finished(args)] == [i < silent for i in range(12)]
+    few = arguments(tmp_path, output=str(tmp_path / "few.jsonl"))
+    write_contexts(few, 3)
+    assert sample(few, SilentSampler(99), is_enough).finished == len(ids(few)) == 3
+
+
+def test_settings_of_judging_and_selection_ask_nothing_again(tmp_path):
+    args = arguments(tmp_path)
+    write_contexts(args, 2)
+    sample(args, FakeSampler(), is_enough)
+    sampler = FakeSampler()
+    sample(
+        arguments(tmp_path, thought_words=["<a>", "</a>"], remove_thoughts=True, policy="shortest"), sampler, is_enough
+    )
+    assert sampler.asked == []
+
+
+def test_a_file_of_an_earlier_version_is_refused_in_a_sentence(tmp_path, monkeypatch):
+    args = arguments(tmp_path)
+    write_contexts(args, 2)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(sampling, "NEUTRAL", {})
+        sample(args, FakeSampler(), is_enough)
+    with pytest.raises(
+        ConstructError, match="or by an earlier version, which let a server's .* defaults in: delete the"
+    ):
+        sample(args, FakeSampler(), is_enough)
 
 
 def test_rows_of_an_earlier_synthesis_stay_and_are_ignored(tmp_path):

@@ -1,5 +1,6 @@
 """Selection: pairs by sub-EM, their policies, and a held-out part that shares no evidence."""
 
+import dataclasses
 import json
 import random
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.errors import ConstructError
+from solopo_llamafactory.construct.marks import Marks
 from solopo_llamafactory.construct.sampling import Sample, Settings
 from solopo_llamafactory.construct.select import choose_held_out, judge, makes_a_pair, pick, select
 
@@ -89,6 +91,43 @@ def test_unclear_samples_enter_no_pair():
 def test_right_samples_that_are_all_cut_off():
     judged = judge([make_sample("The answer is Ada", finish="length"), make_sample("The answer is Bo")], ["Ada"])
     assert judged.problem == "correct samples all cut off"
+
+
+def test_samples_without_an_answer_and_with_control_tokens_enter_no_pair(args):
+    contexts = [context("a"), context("b"), context("c")]
+    samples = [
+        line("a", "", "<think>It is Ada", "hm</think>"),
+        line("b", "<think>Ada?</think>It is Bo", "<think>Bo?</think>It is Ada<|im_end|>", ""),
+        line("c", "It is Ada</s>", "It is Bo"),
+    ]
+    marks = Marks(ends=("<|im_end|>",))
+    write(args(), contexts, samples)
+    counts = select(args(), WordRenderer(), marks)
+    assert counts["hops"] == {
+        "2": {"correct samples all unusable": 1, "kept": 1, "no sample with an answer": 1, "questions": 3}
+    }
+    assert (counts["samples"], counts["end_marks"], counts["sub_em"]) == (8, 1, {"2": 0.25})
+    assert counts["unusable"] == {
+        "empty": 2,
+        "thoughts without an end": 1,
+        "thoughts without an answer": 1,
+        "control token </s>": 1,
+    }
+    (pair,) = read(args().folder.parent / "out.jsonl")
+    assert (pair["chosen"], pair["rejected"]) == ("<think>Bo?</think>It is Ada", "<think>Ada?</think>It is Bo")
+    assert json.loads(pair["meta"])["remove_thoughts"] is False
+    select(args(remove_thoughts=True), WordRenderer(), dataclasses.replace(marks, remove_thoughts=True))
+    (pair,) = read(args().folder.parent / "out.jsonl")
+    assert (pair["chosen"], pair["rejected"]) == ("It is Ada", "It is Bo")
+
+
+def test_samples_without_any_answer_say_what_to_change(args):
+    write(args(), [context("a")], [line("a", "", "")])
+    with pytest.raises(ConstructError) as caught:
+        select(args(), WordRenderer())
+    said = str(caught.value)
+    assert "(1 no sample with an answer); 2 of 2 answers hold no answer (2 empty): raise max_new_tokens" in said
+    assert "without its reasoning parser (--reasoning-parser)" in said
 
 
 def test_policies():

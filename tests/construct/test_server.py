@@ -1,6 +1,8 @@
 """Sampling through a server: a made-up one that misbehaves, and LLaMA-Factory's own."""
 
 import builtins
+import html
+import itertools
 import json
 import os
 import signal
@@ -12,16 +14,19 @@ import time
 import urllib.request
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from conftest import command_environment
+from solopo_llamafactory.construct import server as server_module
 from solopo_llamafactory.construct.arguments import BuildArguments
+from solopo_llamafactory.construct.build import run_build
 from solopo_llamafactory.construct.errors import ConstructError
 from solopo_llamafactory.construct.sampling import SampleError, TooLongError
 from solopo_llamafactory.construct.server import ServerSampler
 
-from .helpers import ROOT
+from .helpers import ROOT, write_lines
 from .test_sampling import arguments, finished, ids, question, sample, write_contexts
 
 
@@ -89,7 +94,7 @@ class FakeServer:
     def completion(self, request: dict, count: int | None = None, **changes) -> dict:
         """The answer to a request; each choice tells the request's number."""
         choice = {
-            "message": {"role": "assistant", "content": f"answer {request['seed']}"},
+            "message": {"role": "assistant", "content": f"answer {request.get('seed')}"},
             "finish_reason": "stop",
             **changes,
         }
@@ -129,6 +134,10 @@ def test_what_is_asked(tmp_path, server, capsys, monkeypatch):
         "max_tokens": 512,
         "seed": first["seed"],
         "top_k": 7,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
     }
     assert len({request["seed"] for request in server.requests}) == 3
     assert server.keys[0] == "Bearer none"
@@ -137,6 +146,99 @@ def test_what_is_asked(tmp_path, server, capsys, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     ServerSampler(args)(question(0))
     assert server.keys[-1] == "Bearer secret"
+
+
+def refusing(*names: str, status: int = 400, says: str = "", one_by_one: bool = False):
+    """A server that refuses requests with any of these fields, and names all of them or the first one."""
+
+    def misbehave(request, number):
+        found = sorted(set(names) & set(request))
+        found = found[:1] if one_by_one else found
+        if found:
+            return status, {
+                "error": {"message": says or f"Unrecognized request argument supplied: {', '.join(found)}"}
+            }
+
+    return misbehave
+
+
+@pytest.mark.parametrize(
+    ("misbehave", "missing"),
+    [
+        (refusing("top_k", "min_p"), {"top_k", "min_p"}),
+        (refusing("seed", status=422), {"seed"}),
+        (refusing("top_k", "min_p", "seed", one_by_one=True), {"top_k", "min_p", "seed"}),
+        (refusing("top_p"), {"top_p"}),
+        (refusing("min_p", says="bad request"), {"top_k", "min_p", "repetition_penalty"}),
+        (
+            refusing("presence_penalty", status=500, says="internal error"),
+            set(server_module.NEUTRAL) | {"seed", "top_p"},
+        ),
+    ],
+)
+def test_a_server_is_asked_without_the_fields_that_it_refuses(tmp_path, server, capsys, misbehave, missing):
+    """Decided once, whatever the concurrency, and no question is lost for it."""
+    server.misbehave = misbehave
+    args = server_arguments(tmp_path, server.url, concurrency=8, max_retries=0)
+    write_contexts(args, 12)
+    counts = run(args)
+    assert (counts.finished, counts.failed) == (12, 0)
+    everything = {"seed", "top_p", *server_module.NEUTRAL}
+    assert {frozenset(everything - set(request)) for request in server.requests[-20:]} == {frozenset(missing)}
+    assert len(server.requests) <= 12 * 3 + 3  # three requests a question
+    said = [line for line in capsys.readouterr().err.splitlines() if "refuses" in line]
+    assert len(said) == 1 and all(name in said[0] for name in missing)
+
+
+def test_a_field_of_engine_args_wins_and_is_never_left_out(tmp_path, server):
+    args = server_arguments(
+        tmp_path, server.url, max_retries=0, engine_args={"top_k": 7, "temperature": 0.5, "seed": 1}
+    )
+    ServerSampler(args)(question(0))
+    assert {(each["top_k"], each["temperature"], each["seed"]) for each in server.requests} == {(7, 0.5, 1)}
+    server.misbehave = refusing("top_k")
+    with pytest.raises(SampleError, match="top_k"):
+        ServerSampler(args)(question(0))
+    assert all("top_k" in request for request in server.requests)
+
+
+def test_a_refused_question_settles_no_field(tmp_path, server):
+    """The first question is refused for itself: the others are asked with all fields."""
+
+    def refuse(request, number):
+        if request["messages"][0]["content"] == "Where is 0?":
+            return 400, {"error": {"message": "the prompt is filtered"}}
+
+    server.misbehave = refuse
+    args = server_arguments(tmp_path, server.url, max_retries=0)
+    write_contexts(args, 6)
+    counts = run(args)
+    assert (counts.finished, counts.failed) == (5, 1)
+    assert all(set(server_module.NEUTRAL) <= set(request) for request in server.requests[-10:])
+
+
+def test_the_hosts_server_gets_no_presence_penalty(tmp_path, server, capsys):
+    """It takes that field for a factor, and 0 is none."""
+    server.models = [{"id": "gpt-3.5-turbo", "object": "model", "created": 0, "owned_by": "owner"}]
+    ServerSampler(server_arguments(tmp_path, server.url))(question(0))
+    assert all("presence_penalty" not in request and "min_p" in request for request in server.requests)
+    assert "--top_k 0 --repetition_penalty 1.0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "ab"),
+        ([{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "b"}], "b"),
+        ([], ""),
+        ([{"type": "image_url"}, "x", {"type": "text", "text": None}], ""),
+        (None, ""),
+    ],
+)
+def test_answers_in_parts(tmp_path, server, content, text):
+    message = {"role": "assistant", "content": content}
+    server.misbehave = lambda request, number: (200, server.completion(request, message=message))
+    assert {each.text for each in ServerSampler(server_arguments(tmp_path, server.url))(question(0))} == {text}
 
 
 def test_a_server_that_ignores_n_is_asked_again(tmp_path, server):
@@ -156,8 +258,19 @@ def test_greedy_asks_once(tmp_path, server):
     ("choice", "expected"),
     [
         ({"finish_reason": "length"}, ("answer", "length")),
-        ({"finish_reason": "content_filter"}, ("answer", "length")),
-        ({"finish_reason": None}, ("answer", "length")),
+        ({"finish_reason": "MAX_TOKENS"}, ("answer", "length")),
+        ({"finish_reason": "model_length"}, ("answer", "length")),
+        ({"finish_reason": "content_filter"}, ("answer", "content_filter")),
+        ({"finish_reason": "tool_calls"}, ("answer", "tool_calls")),
+        ({"finish_reason": None}, ("answer", "stop")),
+        ({"finish_reason": ""}, ("answer", "stop")),
+        ({"finish_reason": "eos_token"}, ("answer", "stop")),
+        ({"finish_reason": "end_turn"}, ("answer", "stop")),
+        ({"finish_reason": "STOP"}, ("answer", "stop")),
+        ({"finish_reason": "stop_sequence"}, ("answer", "stop")),
+        ({"finish_reason": "whatever"}, ("answer", "stop")),
+        ({"finish_reason": {"type": "length", "length": 512}}, ("answer", "length")),
+        ({"finish_reason": {"type": "stop", "matched": 5}}, ("answer", "stop")),
         ({"message": {"role": "assistant", "content": None}}, ("", "stop")),
         ({"message": {"role": "assistant", "content": ""}}, ("", "stop")),
         ({"message": None}, ("", "stop")),
@@ -167,6 +280,27 @@ def test_ends_and_empty_answers(tmp_path, server, choice, expected):
     server.misbehave = lambda request, number: (200, server.completion(request, **choice))
     first = ServerSampler(server_arguments(tmp_path, server.url))(question(0))[0]
     assert (first.text.split(" ")[0], first.finish) == expected
+
+
+@pytest.mark.parametrize(
+    ("reason", "tokens", "finish"),
+    [
+        (None, 512, "length"),
+        (None, 511, "stop"),
+        ("whatever", 512, "length"),
+        ("eos_token", 512, "stop"),
+        ("stop", 512, "stop"),
+        (None, None, "stop"),
+    ],
+)
+def test_tokens_decide_where_the_word_does_not(tmp_path, server, reason, tokens, finish):
+    def answer(request, number):
+        usage = {"prompt_tokens": 9, "completion_tokens": tokens, "total_tokens": 9}
+        return 200, server.completion(request, finish_reason=reason) | {"usage": usage}
+
+    server.misbehave = answer
+    args = server_arguments(tmp_path, server.url, samples_per_call=1)
+    assert {each.finish for each in ServerSampler(args)(question(0))} == {finish}
 
 
 def test_log_probs(tmp_path, server):
@@ -341,8 +475,6 @@ def test_a_missing_client_is_named(tmp_path, monkeypatch):
 
 def run_against(folder: str, url: str, tokenizer: str) -> None:
     """What the killed process runs."""
-    from pathlib import Path
-
     run(host_arguments(Path(folder), url, tokenizer))
 
 
@@ -410,3 +542,46 @@ def test_the_hosts_own_server(tmp_path, qwen_tokenizer):
         texts = [each["text"] for row in finished(sampled) for each in row["samples"]]
         assert len(texts) == 20 and len(set(texts)) > 15
         assert {each["finish"] for row in finished(sampled) for each in row["samples"]} <= {"stop", "length"}
+
+
+def test_a_build_from_a_server_with_marks_in_its_answers(tmp_path, server, qwen_tokenizer, capsys):
+    """Thoughts that pass the right answer, the template's end, another family's end and empty answers."""
+
+    def answer(request, number):
+        completion = server.completion(request)
+        for choice, form in zip(completion["choices"], itertools.count(4 * number)):
+            right, wrong = "The answer is Esk.", f"The answer is Orm {form}."
+            contents = [
+                f"<think>{right}</think>\n\n{wrong}<|im_end|>",
+                f"{wrong}</think>{right}<|im_end|>",
+                "",
+                right + "<|eot_id|>",
+            ]
+            choice["message"] = {"role": "assistant", "content": contents[form % 4]}
+        return 200, completion
+
+    server.misbehave = answer
+    values = {"tokenizer": qwen_tokenizer, "n": 4, "samples_per_call": 4, "num_examples": 2}
+    files = {"source": "generic", "dataset_info": str(tmp_path / "info.json"), "num_contexts": 2}
+    sizes = {"short_tokens": 200, "long_tokens": 400}
+    evidence = [{"title": "Lease", "text": "The lease was signed in Esk."}]
+    questions = [{"id": str(i), "question": f"Where {i}?", "answers": ["Esk"], "evidence": evidence} for i in range(2)]
+    documents = [
+        {"title": f"Minutes {i}", "text": f"The council met {i} times and spoke of roads."} for i in range(40)
+    ]
+    files |= {"input": str(write_lines(tmp_path / "questions.jsonl", *questions))}
+    files |= {"corpus": str(write_lines(tmp_path / "documents.jsonl", *documents))}
+    args = server_arguments(tmp_path, server.url, **values, **files, **sizes)
+    run_build(args)
+    pairs = [json.loads(line) for line in Path(args.output).read_text().splitlines()]
+    assert len(pairs) == 2 and all(pair["chosen"].endswith("</think>The answer is Esk.") for pair in pairs)
+    assert all(pair["rejected"].startswith("<think>The answer is Esk.</think>") for pair in pairs)
+    assert "<|" not in "".join(pair["chosen"] + pair["rejected"] for pair in pairs)
+    out = capsys.readouterr().out
+    page = args.report_path.read_text()
+    for said in (
+        "2 of 8 answers hold no answer (2 empty): ",
+        "2 of 8 answers hold a control token (2 <|eot_id|>) and enter no pair: ",
+    ):
+        assert said in out and html.escape(said) in page
+    assert "4 of 8 answers came with the template's end mark, which is removed." in out

@@ -1,6 +1,10 @@
 """Answers in documents: whole words."""
 
+import unicodedata
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from solopo_llamafactory.construct.text import answer_words, has_answer, normalize
 
@@ -24,6 +28,13 @@ from solopo_llamafactory.construct.text import answer_words, has_answer, normali
         ("\ubca0\uc774\uc9d5\uc5d0\uc11c", "\ubca0\uc774\uc9d5", True),  # Korean joins endings to names
         ("\u5317\u65b9", "\u5317\u4eac", False),
         ("on 12.05.1960", "1960", True),
+        ("the 1960s", "1960", False),
+        ("it costs 50%", "50", True),
+        ("it costs 50", "50%", False),
+        ("at -5 degrees", "5", False),
+        ("in C++", "C", False),
+        ("\u30d0\u30ea\u3067", "\u30d1\u30ea", False),
+        ("\u0e01\u0e31\u0e19", "\u0e01\u0e34\u0e19", False),
     ],
 )
 def test_search(text, answer, found):
@@ -39,10 +50,25 @@ def test_search(text, answer, found):
         ("v1.2. End", "v1.2 end"),
         ("\u00c9t\u00e9", "ete"),
         ("?!", ""),
+        ("C++, C# and F#", "c++ c# and f#"),
+        ("-5, \u22125 and 3-5", "-5 -5 and 3 5"),
+        ("$5, 5 $ and \u20ac5", "$ 5 $ 5 and \u20ac 5"),
+        ("5% 5 percent", "5 % 5 %"),
+        (".NET ...net", ".net net"),
+        ("a well-known re-run", "a well known re run"),
+        ("A+ A- AT&T", "a+ a- at t"),
+        ("\0\1C\2\3", "c"),
     ],
 )
 def test_normalize(text, normal):
     assert normalize(text) == normal
+
+
+@given(st.text(), st.sampled_from(["NFC", "NFD"]))
+def test_composed_and_decomposed_texts_are_equal(text, form):
+    normal = normalize(text)
+    assert normalize(unicodedata.normalize(form, text)) == normal
+    assert normal == normal.strip() and "  " not in normal
 
 
 def test_an_answer_without_letters_is_no_word():

@@ -166,6 +166,25 @@ def test_a_server_that_dies_midway_and_the_same_command_again(tmp_path, model, s
         assert "All 48 prompts within the models' windows were answered." in text
 
 
+def test_a_model_that_says_nothing_is_named_in_the_results(tmp_path, model, server, capsys):
+    """A server that puts all into reasoning_content: stopped early, told in every place, and asked again once mended."""
+    silent = {"role": "assistant", "content": None, "reasoning_content": "It is Esk."}
+    server.misbehave = lambda request, number: (200, server.completion(request, message=silent))
+    config, folder = tmp_path / "eval.yaml", tmp_path / "out"
+    values = {"source": "demo", "input": str(CORPUS), "tokenizer": model, "template": "qwen", "lengths": [600, 900]}
+    values |= {"depths": [0, 1], "num_questions": 12, "preprocessing_num_workers": 1, "concurrency": 4}
+    served = {"name": "base", "model_name_or_path": "served", "infer_backend": "openai", "base_url": server.url}
+    config.write_text(json.dumps(values | {"models": [served], "output": str(folder)}))
+    assert main(["eval", str(config)]) == 1
+    assert 20 <= len(server.requests) < 48
+    said = "none of the first 20 answers can be used (20 empty): raise max_new_tokens"
+    for text in (capsys.readouterr().err, (folder / "table.md").read_text(), shown(Page(folder / "report.html"))):
+        assert said in text and "--reasoning-parser" in text
+    server.misbehave = lambda request, number: None
+    assert main(["eval", str(config)]) == 0
+    assert missing_answers(folder) == {"base": 0} and said not in (folder / "table.md").read_text()
+
+
 def missing_answers(folder: Path) -> dict[str, int]:
     models = json.loads((folder / "results.json").read_text())["models"]
     return {name: values["missing"] for name, values in models.items()}

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 from collections import defaultdict
 from functools import partial
 
@@ -128,6 +129,10 @@ def test_too_few_documents_name_the_length_and_leave_nothing(make_args, tmp_path
     ):
         make_grid(args, WordRenderer())
     assert not args.contexts_path.exists() and not args.grid_path.exists()
+    with pytest.raises(ConstructError) as caught:
+        make_grid(make_args(source="musique", input=str(path), lengths=[500, 900]), WordRenderer())
+    named = int(str(caught.value).split("write lengths of ")[1].split()[0])
+    make_grid(make_args(source="musique", input=str(path), lengths=[named]), WordRenderer())
     corpus = write_lines(tmp_path / "corpus.jsonl", *({"text": f"Hill {i} is far away."} for i in range(99)))
     summary = make_grid(
         make_args(source="musique", input=str(path), corpus=str(corpus), lengths=[90, 500]), WordRenderer()
@@ -185,6 +190,19 @@ def test_training_questions_and_their_evidence_are_left_out(make_args, tmp_path)
     assert read(pair(**evidence | {"meta": {"evidence": []}})) == ({"a", "b", "c"}, {})  # it was a distractor there
     with pytest.raises(ConstructError, match="pairs.jsonl line 1 is no training pair"):
         read({"prompt": "x"})
+
+
+@pytest.mark.parametrize("length", [500, 900])
+def test_the_tokens_that_documents_give_are_below_the_length_that_they_do_not_fill(make_args, tmp_path, length):
+    """Most of the documents are too long for what is left."""
+    long = " ".join(["far"] * 150)
+    path = write_lines(tmp_path / "in.jsonl", *(record(id=str(i), question=f"{'Where ' * i}?") for i in range(5)))
+    corpus = write_lines(tmp_path / "corpus.jsonl", {"text": f"Hill {long}"}, {"text": f"Dale {long}"})
+    args = make_args(source="musique", input=str(path), corpus=str(corpus), lengths=[90, length])
+    with pytest.raises(ConstructError) as caught:
+        make_grid(args, WordRenderer())
+    named = re.search(r"contexts of (\d+) tokens at most for (\d+) of (\d+) questions", str(caught.value)).groups()
+    assert int(named[0]) < length and 0 < int(named[1]) <= int(named[2])
 
 
 def test_a_grid_is_kept_until_something_changes(make_args):

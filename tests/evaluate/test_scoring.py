@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from solopo_llamafactory.construct.errors import ConstructError
+from solopo_llamafactory.construct.marks import Marks
 from solopo_llamafactory.evaluate.scoring import estimate, listed, score
 
 from .made_up import make_run, simulate
@@ -41,6 +42,40 @@ def test_small_numbers_by_hand(tmp_path):
     assert results["common_lengths"] == results["lengths"] == [1000, 4000]
     assert (results["source"], results["licence"], results["task"]) == ("musique", "CC BY 4.0", "multi_doc")
     assert json.loads((tmp_path / "run/results.json").read_text()) == results
+
+
+def test_what_follows_the_thoughts_is_judged_and_what_is_no_answer_is_named(tmp_path):
+    args = make_run(tmp_path / "run", {"base": ["++++"] * 2, "other": ["+++-"] * 2})
+    texts = [
+        "<think>\nThe answer is Esk.\n</think>\n\nThe answer is Orm.",
+        "Esk or Orm? The answer is Orm.</think>Esk.<|im_end|>",
+        "",
+        "<think>The answer is Esk.",
+        "Esk<|eot_id|>",
+        "<think>Esk</think>",
+        "Esk<|eot_id|>.",
+        "Esk</s>",
+    ]
+    path = args.answers_path("base")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row, text in zip(rows, texts):
+        row["samples"][0]["text"] = text
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    results = score(args, {"base": Marks(ends=("<|im_end|>",))})
+    base = results["models"]["base"]
+    assert sum(cells(base, "right")) == 4 and base["end_marks"] == 1
+    assert base["problems"] == {
+        "empty": 1,
+        "thoughts without an end": 1,
+        "thoughts without an answer": 1,
+        "control token <|eot_id|>": 2,
+        "control token </s>": 1,
+    }
+    assert results["models"]["other"]["problems"] == {} and results["models"]["other"]["end_marks"] == 0
+    table = (tmp_path / "run/table.md").read_text()
+    assert "- base: 3 of 8 answers hold no answer (1 empty, 1 thoughts without an answer, 1 thoughts" in table
+    assert "- base: 3 of 8 answers hold a control token (2 <|eot_id|>, 1 </s>) and are judged as they stand: " in table
+    assert "- base: 1 of 8 answers came with the template's end mark, which is removed." in table
 
 
 def test_lengths_beyond_the_window_are_not_wrong_answers(tmp_path):
