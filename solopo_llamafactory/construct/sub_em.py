@@ -74,8 +74,8 @@ def _is_signs(answer: str) -> bool:
 def final_answer(text: str, answers: Sequence[str] = ()) -> str:
     """What the last marker ("The answer is", "Answer:", \\boxed, <answer>) marks, or the whole text without one.
 
-    That is the first line behind it that says something: one with a letter or digit in any script, or with an answer of signs
-    alone. Lines of markup (a code fence with its language, a lone bracket, a tag, a LaTeX command, emphasis) say nothing.
+    That is the first line behind it that says something: one with a letter or digit in any script, or with an answer that has
+    none. Lines of markup (a code fence with its language, a lone bracket, a tag, a LaTeX command, emphasis) say nothing.
     """
     last = None
     for last in MARKERS.finditer(text):
@@ -83,8 +83,13 @@ def final_answer(text: str, answers: Sequence[str] = ()) -> str:
     if last is None:
         return text
     rest = text[last.end() :].strip(" :*_\t")
-    signs = [answer.strip() for answer in answers if _is_signs(answer)]
+    odd = [answer.strip() for answer in answers if answer.strip() and not _has_words(answer)]  # "++", "<div>"
     for line in rest.splitlines():
-        if LETTER_OR_DIGIT.search(MARKUP.sub("", line)) or any(sign in line for sign in signs):
+        if _has_words(line) or any(answer in line for answer in odd):
             return line.strip()
     return rest.strip() or text
+
+
+def _has_words(line: str) -> bool:
+    """Whether a line has a letter or digit beside its markup."""
+    return LETTER_OR_DIGIT.search(MARKUP.sub("", line)) is not None

@@ -8,8 +8,8 @@ Two texts are compared by what they say, not by how they are written. What count
   letters are the same, digits of all scripts are, invisible characters do not count.
 - Numbers keep their decimal point and lose thousands separators; `.5` is 0.5; a raised digit or a fraction after a digit is a
   number of its own (10 to the 5th is not 105).
-- A minus before a number counts: `-5`, with any dash, or "minus 5", is not 5. A dash between numbers (1960-1965), words
-  (New-York) or before a space is none. A plus before a number does not count.
+- A minus before a number counts: -5, with a hyphen, an en dash or a minus sign, and "minus 5" are not 5. A dash between
+  numbers (1960-1965), in words (New-York) or before a space is none. A plus before a number does not count.
 - `+` and `#` directly after a letter or digit count (C++, C#, A+, 18+), and a dash after one or two letters alone does (the
   grade A-, Cl-). A dot before a word counts (.NET).
 - Percent and currency signs are words of their own beside the number, as units are: `50%` needs the sign or "percent", 50 is

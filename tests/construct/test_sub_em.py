@@ -175,6 +175,12 @@ def test_lines_without_a_letter_or_digit_are_no_answer(before, after, answer):
     assert sub_em(text, [answer]) and not sub_em(text, ["Gus"])
 
 
+@pytest.mark.parametrize("answer", ["++", "<div>", "\\alpha", "?", "==="])
+def test_an_answer_that_looks_like_markup_is_read_all_the_same(answer):
+    assert sub_em(f"The answer is:\n```\n{answer}\n```\nI hope that this helps.", [answer])
+    assert not sub_em("The answer is:\n```\nParis\n```\nI hope that this helps.", [answer])
+
+
 def test_the_language_of_a_code_fence_is_no_answer():
     assert not sub_em("The answer is:\n```python\nJava\n```", ["Python"])
     assert sub_em("The answer is:\n```Java", ["Java"])
