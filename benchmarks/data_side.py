@@ -92,6 +92,7 @@ def make_rows(tokenizer, count: int, short: int, long: int) -> list[dict]:
     return [
         {
             "id": str(i),
+            "data_set": "made_up",
             "short_prompt": [{"role": "user", "content": text(short)}],
             "short_system": "",
             "long_prompt": [{"role": "user", "content": text(long)}],
@@ -99,6 +100,7 @@ def make_rows(tokenizer, count: int, short: int, long: int) -> list[dict]:
             "chosen": text(ANSWER),
             "rejected": text(ANSWER),
             "drop_reason": None,
+            "drop_value": None,
         }
         for i in range(count)
     ]

@@ -10,6 +10,7 @@ from llamafactory.hparams import DataArguments
 from transformers import AutoTokenizer
 
 from conftest import ROOT
+from solopo_llamafactory.construct.rendering import Renderer
 from solopo_llamafactory.processor import FEATURES, SolopoDatasetProcessor
 
 
@@ -113,6 +114,18 @@ def test_text_under_a_multimodal_template_is_tokenised_as_the_host_does(template
             )
             assert output[f"{view}_prompt_ids"] + output["chosen_ids"] == chosen_ids
             assert output[f"{view}_prompt_ids"] + output["rejected_ids"] == rejected_ids
+
+
+@pytest.mark.parametrize("template", ["gemma3", "qwen2_vl", "qwen3_5", "llama4", "mistral_small", "qwen"])
+def test_the_builder_counts_what_training_sees(template, tiny_qwen2):
+    stock = TEMPLATES[template]
+    TEMPLATES[template] = copy.deepcopy(stock)
+    try:
+        (output,) = process(processor_for(tiny_qwen2, template), row := make_row())
+        counted = Renderer(tiny_qwen2, template).count(row["long_prompt"][0]["content"])
+    finally:
+        TEMPLATES[template] = stock
+    assert counted == len(output["long_prompt_ids"])
 
 
 @pytest.mark.parametrize("placeholder", ["<image>", "<video>", "<audio>"])

@@ -102,12 +102,15 @@ def _batches(files: list[Path], fields: dict[str, None]) -> Iterator[list[dict[s
     rows, size = [], 0
     for file in files:
         for place, record in read_json_records(file):
-            if (field := half_character_field(record)) is not None:
-                raise ValueError(
-                    f"{file} {place}: the field `{field}` holds half of a character (\\ud800 to \\udfff): write the whole one."
-                )
             fields |= dict.fromkeys(record)
             text = json.dumps(record, ensure_ascii=False, default=str)
+            try:
+                text.encode("utf-8")
+            except UnicodeEncodeError:
+                raise ValueError(
+                    f"{file} {place}: the field `{half_character_field(record)}` holds half of a character (\\ud800 to "
+                    "\\udfff): write the whole one."
+                ) from None
             rows.append({"record": text, "place": f"{file.name} {place}"})
             size += len(text)
             if len(rows) >= ROWS_AT_ONCE or size >= CHARACTERS_AT_ONCE:
