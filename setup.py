@@ -24,6 +24,7 @@ setup(
         "datasets",
         "pyyaml",
         "jinja2",
+        "regex",
     ],
     extras_require={
         # RULER's essays need the last two, which lm_eval's own extra `ruler` leaves out.
