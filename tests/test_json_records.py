@@ -153,6 +153,7 @@ def archive(kind: str) -> bytes:
         (gzip.compress(LINES.encode() * 99)[:100], "is compressed, and its end is missing or damaged"),
         (gzip.compress(LINES.encode())[:-6] + b"\0\0\0\0\0\0", "is compressed, and its end is missing or damaged"),
     ],
+    ids=["zip", "tar", "tar.gz", "zstd", "arrow", "pickle", "cut gzip", "damaged gzip"],  # the bytes hold the time
 )
 def test_other_kinds_of_files_are_named(tmp_path, content, words):
     assert refusal(tmp_path, content).startswith(words)
