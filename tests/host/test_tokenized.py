@@ -1,5 +1,6 @@
 """`tokenized_path`: written whole, read back, and never used for what it was not made from."""
 
+import copy
 import json
 import logging
 import os
@@ -7,6 +8,7 @@ import shutil
 import time
 
 import pytest
+from llamafactory.data.template import TEMPLATES
 
 from conftest import COLUMNS, make_rows, write_dataset
 
@@ -64,7 +66,8 @@ def test_it_is_written_whole_and_read_back(prepare, tmp_path):
         ({"model_name_or_path": "llama"}, "another tokenizer"),
     ],
 )
-def test_other_settings_are_refused(prepare, tiny_llama, changed, words):
+def test_other_settings_are_refused(prepare, monkeypatch, tiny_llama, changed, words):
+    monkeypatch.setitem(TEMPLATES, "qwen", copy.deepcopy(TEMPLATES["qwen"]))  # the host writes its arguments into it
     prepare()
     if changed.get("model_name_or_path") == "llama":
         changed = {"model_name_or_path": tiny_llama}
