@@ -2,7 +2,8 @@
 
 import asyncio
 import importlib.util
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from threading import Lock
 from typing import Any
 
@@ -14,8 +15,9 @@ from .sampling_arguments import SamplingArguments
 class EngineSampler:
     """Asks a model in this process; the host renders its prompts as training does.
 
-    With the huggingface engine a group of samples to a batch of questions has a seed of its own, so samples do not depend
-    on what was sampled before them.
+    A model that our own generation can run (see `streaming`) is asked by `stream`, another one by the host's huggingface
+    engine. There a group of samples to a batch of questions has a seed of its own, so samples do not depend on what was
+    sampled before them.
     """
 
     def __init__(self, args: SamplingArguments) -> None:
@@ -60,7 +62,7 @@ class EngineSampler:
                 return [self.together([row])[0] for row in rows]
             return [SampleError(f"question {rows[0]['id']} is refused by the engine ({reason(error)})")]
         except OutOfMemoryError:
-            sizes = [key for key in ("batch_size", "samples_per_call") if getattr(self.args, key) > 1]
+            sizes = [key for key in ("batch_size", "samples_per_call") if (getattr(self.args, key) or 1) > 1]
             given = " and ".join(f"{key} {getattr(self.args, key)}" for key in sizes)
             raise ConstructError(
                 f"the GPU's memory is too small for {given} with this model: write smaller ones (1 at least)."
@@ -68,6 +70,26 @@ class EngineSampler:
                 else "the GPU's memory is too small for one prompt at a time with this model: leave out the longest "
                 "contexts, or ask a server (infer_backend: openai)."
             ) from None
+
+    def stream(
+        self, rows: Sequence[dict], unasked: dict[str, dict]
+    ) -> Iterator[tuple[dict, list[Sample] | SampleError]] | None:
+        """The samples of the unasked rows, in order; None, with one line that says why, where the host's engine must.
+
+        Raises:
+            ConstructError: when the model cannot be loaded.
+        """
+        if self.args.infer_backend != "huggingface":
+            return None
+        from ..generation.errors import UnfitError
+        from .streaming import Stream
+
+        try:
+            stream = Stream(self.args, self.chat_model.engine, rows)
+        except UnfitError as error:
+            print(f"Answers come from transformers' generate, slower, because: {error}.", file=sys.stderr)
+            return None
+        return stream(unasked)
 
     @property
     def window(self) -> int | None:
@@ -132,14 +154,7 @@ class EngineSampler:
         torch.manual_seed(seed)
         with torch.inference_mode():
             tokens = engine.model.generate(**inputs)[:, inputs["inputs"].shape[1] :].tolist()
-        ends = set(engine.template.get_stop_token_ids(engine.tokenizer))
-        lengths = [next((i for i, token in enumerate(answer, 1) if token in ends), None) for answer in tokens]
-        texts = engine.tokenizer.batch_decode(
-            [answer[:length] for answer, length in zip(tokens, lengths)],
-            skip_special_tokens=getattr(inputs["generation_config"], "skip_special_tokens", True),
-            clean_up_tokenization_spaces=True,
-        )
-        samples = [Sample(text, "stop" if length else "length") for text, length in zip(texts, lengths)]
+        samples = samples_of(engine, inputs["generation_config"], tokens)
         return [samples[i : i + count] for i in range(0, len(samples), count)]
 
     def _finish(self, response: Any) -> str:
@@ -151,7 +166,21 @@ class EngineSampler:
         return "stop" if response.response_length < min(room, engine.generating_args["max_new_tokens"]) else "length"
 
 
+def samples_of(engine: Any, generation_config: Any, answers: Sequence[Sequence[int]]) -> list[Sample]:
+    """Answers of the huggingface engine's model as texts; what follows an end is padding."""
+    ends = set(engine.template.get_stop_token_ids(engine.tokenizer))
+    lengths = [next((i for i, token in enumerate(answer, 1) if token in ends), None) for answer in answers]
+    texts = engine.tokenizer.batch_decode(
+        [answer[:length] for answer, length in zip(answers, lengths)],
+        skip_special_tokens=getattr(generation_config, "skip_special_tokens", True),
+        clean_up_tokenization_spaces=True,
+    )
+    return [Sample(text, "stop" if length else "length") for text, length in zip(texts, lengths)]
+
+
 def _load(args: SamplingArguments) -> Any:
+    import torch
+
     from ..host.chat import load_chat_model
 
     arguments = {
@@ -164,6 +193,8 @@ def _load(args: SamplingArguments) -> Any:
         "top_k": 0,  # the host's default of 50 would cut the distribution beside top_p
         "max_new_tokens": args.max_new_tokens,
     }
+    if args.infer_backend == "huggingface" and not torch.cuda.is_available():
+        arguments["infer_dtype"] = "float32"  # half precision is slow on most processors
     if args.adapter_name_or_path is not None:
         arguments["adapter_name_or_path"] = args.adapter_name_or_path
     try:

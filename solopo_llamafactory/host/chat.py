@@ -73,18 +73,7 @@ def batch_inputs(engine: Any, prompts: Sequence[str], count: int) -> dict[str, A
     """
     import torch
 
-    each = []
-    for prompt in prompts:
-        messages = [{"role": "user", "content": prompt}]
-        arguments = (
-            engine.model,
-            engine.tokenizer,
-            engine.processor,
-            engine.template,
-            engine.generating_args,
-            messages,
-        )
-        each.append(engine._process_args(*arguments, input_kwargs={"num_return_sequences": count})[0])
+    each = [prompt_inputs(engine, prompt, count) for prompt in prompts]
     longest = max(one["inputs"].shape[1] for one in each)
     batch = dict(each[0])
     for name, value in batch.items():
@@ -94,6 +83,13 @@ def batch_inputs(engine: Any, prompts: Sequence[str], count: int) -> dict[str, A
             padded = [torch.nn.functional.pad(one[name], (pad, 0), value=filling) for one, pad in zip(each, pads)]
             batch[name] = torch.cat(padded)
     return batch
+
+
+def prompt_inputs(engine: Any, prompt: str, count: int) -> dict[str, Any]:
+    """What the huggingface engine would give to `generate` for `count` answers to one prompt."""
+    messages = [{"role": "user", "content": prompt}]
+    arguments = (engine.model, engine.tokenizer, engine.processor, engine.template, engine.generating_args, messages)
+    return engine._process_args(*arguments, input_kwargs={"num_return_sequences": count})[0]
 
 
 def unload(chat_model: Any) -> None:
