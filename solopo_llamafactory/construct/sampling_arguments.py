@@ -91,7 +91,10 @@ class SamplingArguments(RequestArguments):
     )
     samples_per_call: int = field(
         default=8,
-        metadata={"help": "Answers asked for at a time (vllm, and transformers' own generate, where each such group has a seed of its own)."},
+        metadata={
+            "help": "Answers to a question asked for at a time: by servers, vllm, and transformers' own generate, where each "
+            "such group has a seed of its own."
+        },
     )
     policy: Literal["random", "shortest", "likeliest"] = field(
         default="random",

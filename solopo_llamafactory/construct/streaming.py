@@ -7,7 +7,7 @@ from torch import OutOfMemoryError
 
 from ..generation.choice import Decoding, decoding_of
 from ..generation.errors import UnfitError
-from ..generation.fit import bytes_per_token
+from ..generation.fit import fit_of
 from ..generation.loop import Request, generate
 from ..host.chat import prompt_inputs
 from ..packable import below_adapter
@@ -50,7 +50,7 @@ class Stream:
             self._requests[place] = Request(inputs["inputs"][0].tolist(), seeds)
         longest = max((len(request.prompt_ids) for request in self._requests.values()), default=0)
         if self._decoding is not None:
-            self._token_bytes = bytes_per_token(self.model, longest + self._decoding.max_new_tokens)
+            self._fit = fit_of(self.model, longest + self._decoding.max_new_tokens)
 
     def __call__(self, unasked: dict[str, dict]) -> Iterator[tuple[dict, list[Sample] | SampleError]]:
         """The samples of the rows with these ids, in the rows' order.
@@ -73,7 +73,7 @@ class Stream:
         unasked = {index for index, place in enumerate(order) if place in places}
         most = self.args.batch_size
         try:
-            for index, answers in generate(self.model, requests, self._decoding, self._token_bytes, unasked, most):
+            for index, answers in generate(self.model, requests, self._decoding, self._fit, unasked, most):
                 samples = samples_of(self.engine, self.generation_config, answers)
                 yield order[index], samples * (self.args.n // len(samples))
         except OutOfMemoryError:

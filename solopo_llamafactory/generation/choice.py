@@ -14,7 +14,8 @@ from .errors import UnfitError
 # Of a generation config: what is followed here, and what changes no token.
 FOLLOWED = {"do_sample", "temperature", "top_k", "top_p", "max_new_tokens", "max_length", "eos_token_id"}
 HARMLESS = {"bos_token_id", "pad_token_id", "num_return_sequences", "transformers_version", "skip_special_tokens"}
-HARMLESS |= {"use_cache", "length_penalty", "_from_model_config"}
+HARMLESS |= {"length_penalty", "use_cache", "cache_implementation", "cache_config", "return_legacy_cache"}
+HARMLESS |= {"prefill_chunk_size", "compile_config", "disable_compile", "_from_model_config"}
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Whether a model can be asked over `Slots`, found by running it rather than by its name."""
 
+from dataclasses import dataclass
+
 import torch
 from transformers import PreTrainedModel
 
@@ -15,8 +17,16 @@ CHECKED_PROMPT, CHECKED_ANSWER = 12, 3  # tokens
 TOLERANCE = 0.1
 
 
-def bytes_per_token(model: PreTrainedModel, longest: int) -> int:
-    """Bytes of one token's keys and values in all layers.
+@dataclass(frozen=True)
+class Fit:
+    """What a model needs room for: bytes of one token's keys and values in all layers, and entries of its logits."""
+
+    token_bytes: int
+    vocabulary: int
+
+
+def fit_of(model: PreTrainedModel, longest: int) -> Fit:
+    """Looks at a model.
 
     Args:
         model: below any adapter.
@@ -51,14 +61,16 @@ def bytes_per_token(model: PreTrainedModel, longest: int) -> int:
         if getattr(mask, "local_size", None) != call.get("sliding_window"):
             raise UnfitError("its attention's window is no plain sliding one")
         known = HARMLESS | {"softcap"}
-        extra = [name for name, value in call.items() if value is not None and value is not False and name not in known]
+        extra = [
+            name for name, value in call.items() if value is not None and value is not False and name not in known
+        ]
         if extra:
             raise UnfitError(f"its attention uses `{extra[0]}`")
     difference = difference_to_plain(model)
     if not difference < TOLERANCE:
         raise UnfitError(f"its logits differ from those of plain forward passes by {difference:.0%}")
     numbers = sum(heads * size for states in trial.states for _, heads, _, size in states)
-    return numbers * model.dtype.itemsize
+    return Fit(numbers * model.dtype.itemsize, trial.logits.shape[-1])
 
 
 @torch.inference_mode()

@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from .choice import Decoding, uniform_numbers
+from .fit import Fit
 from .room import Shape, shape_of
 from .rows import Rows
 
@@ -29,7 +30,7 @@ def generate(
     model: PreTrainedModel,
     requests: Sequence[Request],
     decoding: Decoding,
-    token_bytes: int,
+    fit: Fit,
     unasked: set[int],
     most_prompts: int | None = None,
 ) -> Iterator[tuple[int, list[list[int]]]]:
@@ -42,7 +43,7 @@ def generate(
         model: below any adapter, in evaluation mode and with its ordinary attention.
         requests: in an order in which prompts of like length stand together.
         decoding: how answers are made.
-        token_bytes: see `bytes_per_token`.
+        fit: see `fit_of`.
         unasked: indices of the requests to answer.
         most_prompts: see `shape_of`.
 
@@ -52,7 +53,6 @@ def generate(
     Raises:
         torch.OutOfMemoryError: when the memory is too small for one answer at a time.
     """
-    vocabulary = model.get_output_embeddings().weight.shape[0]
     device = model.get_input_embeddings().weight.device
     for group in groups_of([len(request.prompt_ids) for request in requests]):
         missing = [index for index in group if index in unasked]
@@ -60,11 +60,10 @@ def generate(
             continue
         lengths = [len(requests[index].prompt_ids) for index in group]
         answers = max(len(requests[index].seeds) for index in group)
-        sizes = (answers, decoding.max_new_tokens, token_bytes, vocabulary, device, most_prompts)
-        shape: Shape | None = shape_of(lengths, *sizes)
+        shape: Shape | None = shape_of(lengths, answers, decoding.max_new_tokens, fit, device, most_prompts)
         while missing:
             try:
-                for index, tokens in _answer(model, requests, missing, decoding, shape):
+                for index, tokens in _answer(model, requests, missing, decoding, shape, fit.vocabulary):
                     missing.remove(index)
                     yield index, tokens
             except torch.OutOfMemoryError:
@@ -99,9 +98,14 @@ class _Slot:
 
 
 def _answer(
-    model: PreTrainedModel, requests: Sequence[Request], indices: Sequence[int], decoding: Decoding, shape: Shape
+    model: PreTrainedModel,
+    requests: Sequence[Request],
+    indices: Sequence[int],
+    decoding: Decoding,
+    shape: Shape,
+    vocabulary: int,
 ) -> Iterator[tuple[int, list[list[int]]]]:
-    rows = Rows(model, shape, decoding)
+    rows = Rows(model, shape, decoding, vocabulary)
     unfilled = deque(indices)
     slots: list[_Slot | None] = [None] * shape.prompts
     growing: dict[int, int] = {}  # row -> which answer of its slot's prompt

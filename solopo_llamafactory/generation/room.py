@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import psutil
 import torch
 
+from .fit import Fit
 from .slots import aligned
 
 
@@ -42,18 +43,17 @@ class Shape:
             return replace(self, prompts=prompts, together=min(self.together, prompts))
         return replace(self, width=(self.width + 1) // 2) if self.width > 1 else None
 
-    def memory(self, token_bytes: int, vocabulary: int) -> int:
+    def memory(self, fit: Fit) -> int:
         """Bytes for keys and values and for choosing tokens."""
         keys = aligned(self.prompt_tokens) + aligned(self.width * self.answer_tokens)
-        return self.prompts * (keys * token_bytes + self.width * vocabulary * LOGIT_BYTES)
+        return self.prompts * (keys * fit.token_bytes + self.width * fit.vocabulary * LOGIT_BYTES)
 
 
 def shape_of(
     lengths: Sequence[int],
     answers: int,
     answer_tokens: int,
-    token_bytes: int,
-    vocabulary: int,
+    fit: Fit,
     device: torch.device,
     most_prompts: int | None = None,
 ) -> Shape:
@@ -63,8 +63,7 @@ def shape_of(
         lengths: tokens of each prompt.
         answers: to each prompt.
         answer_tokens: most tokens of an answer.
-        token_bytes: see `bytes_per_token`.
-        vocabulary: entries of a row of logits.
+        fit: see `fit_of`.
         device: where the model is.
         most_prompts: more are not under way at a time.
     """
@@ -75,7 +74,7 @@ def shape_of(
     together = max(1, min(prompts, PREFILL_TOKENS[device.type] // prompt_tokens))
     shape = Shape(prompts, width, prompt_tokens, answer_tokens, together)
     budget = SHARE * free_memory(device)
-    while shape.memory(token_bytes, vocabulary) > budget and (smaller := shape.halved()) is not None:
+    while shape.memory(fit) > budget and (smaller := shape.halved()) is not None:
         shape = smaller
     return shape
 

@@ -1,23 +1,27 @@
 """Rows of answers that grow together on the device, and which are replaced one by one."""
 
+import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.utils import logging
 
-from ..host.imports import logger
 from .choice import Decoding
 from .passes import fill, grow
 from .room import Shape
 from .slots import Slots
 
 
+logger = logging.get_logger(__name__)
+
+
 class Rows:
     """R answers under way. A row's step is the same whatever the other rows hold, and on one GPU a CUDA graph of its own."""
 
     @torch.inference_mode()
-    def __init__(self, model: PreTrainedModel, shape: Shape, decoding: Decoding) -> None:
+    def __init__(self, model: PreTrainedModel, shape: Shape, decoding: Decoding, vocabulary: int) -> None:
         self.model, self.shape, self.decoding = model, shape, decoding
         self.device = model.get_input_embeddings().weight.device
         rows = shape.prompts * shape.width
@@ -26,7 +30,8 @@ class Rows:
         self._ended_R = torch.ones(rows, dtype=torch.bool, device=self.device)
         self._answers_RT = torch.zeros(rows, shape.answer_tokens, dtype=torch.long, device=self.device)
         self._uniform_RT = torch.zeros(rows, shape.answer_tokens, dtype=torch.float64, device=self.device)
-        self._ends = torch.tensor(sorted(decoding.ends), dtype=torch.long, device=self.device)
+        self._is_end_V = torch.zeros(vocabulary, dtype=torch.bool, device=self.device)
+        self._is_end_V[[token for token in decoding.ends if token < vocabulary]] = True
         self._graph: torch.cuda.CUDAGraph | None = None
         devices = {parameter.device for parameter in model.parameters()}
         if self.device.type == "cuda" and len(devices) == 1:
@@ -70,29 +75,32 @@ class Rows:
 
     def _step(self) -> None:
         step_R = self.slots.step_R
-        logits_RV = grow(self.model, self.slots, self._token_R)
+        logits_RV = grow(self.model, self.slots, self._token_R).to(self.device)
         uniform_R = self._uniform_RT.gather(1, step_R[:, None])[:, 0]
         self._token_R.copy_(torch.where(self._ended_R, self._token_R, self.decoding(logits_RV, uniform_R)))
         self._answers_RT.scatter_(1, step_R[:, None], self._token_R[:, None])
-        self._ended_R |= torch.isin(self._token_R, self._ends) | (step_R == self.shape.answer_tokens - 1)
+        self._ended_R |= self._is_end_V[self._token_R] | (step_R == self.shape.answer_tokens - 1)
         step_R.add_(~self._ended_R)
 
     def _capture(self) -> None:
         """Without a graph, a small model's GPU waits for the host, which starts each of its kernels."""
         stream = torch.cuda.Stream(self.device)
         stream.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.device(self.device), torch.cuda.stream(stream):
-            for _ in range(2):
-                self._step()  # all rows have ended
-        torch.cuda.current_stream(self.device).wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
+        mode = torch.cuda.get_sync_debug_mode()
         try:
-            with torch.cuda.device(self.device), torch.cuda.graph(graph):
+            with torch.cuda.device(self.device), torch.cuda.stream(stream):
+                self._step()  # all rows have ended; kernels are loaded and memory is taken
+                with warnings.catch_warnings(action="ignore"):  # torch calls the mode a prototype
+                    torch.cuda.set_sync_debug_mode("error")
                 self._step()
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:  # some layers ask the host about values, such as experts' loads
-            torch.cuda.synchronize(self.device)
-            logger.warning_rank0_once(f"Answers grow without a CUDA graph, slower: {str(error).splitlines()[0]}")
-        else:
-            self._graph = graph
+        except RuntimeError as error:  # some layers ask for values, such as experts' loads
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            logger.warning_once(f"Answers grow without a CUDA graph, slower: {str(error).splitlines()[0]}")
+            return
+        finally:
+            torch.cuda.set_sync_debug_mode(mode)
+            torch.cuda.current_stream(self.device).wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(self.device), torch.cuda.graph(self._graph):
+            self._step()

@@ -66,7 +66,9 @@ class Slots:
         found = self._masks.get((window, groups, like.device))
         if found is None:
             step_PW1, start_PW1 = (each.view(self.prompts, self.width, 1) for each in (self.step_R, self.start_R))
-            seen = torch.where(self._of_prompt_L, self._index_L < start_PW1, self._own_WL & (self._index_L <= step_PW1))
+            seen = torch.where(
+                self._of_prompt_L, self._index_L < start_PW1, self._own_WL & (self._index_L <= step_PW1)
+            )
             if window is not None:
                 position = torch.where(self._of_prompt_L, self._index_L, start_PW1 + self._index_L)
                 seen = seen & (start_PW1 + step_PW1 - position < window)
