@@ -156,9 +156,9 @@ def write_weights(shape: str, folder: Path) -> None:
 
 
 @contextmanager
-def loaded(folder: Path, **engine_args) -> Iterator[EngineSampler]:
+def loaded(folder: Path) -> Iterator[EngineSampler]:
     """A sampler with the model in place and many ends."""
-    sampler = EngineSampler(arguments(folder, engine_args=engine_args))
+    sampler = EngineSampler(arguments(folder))
     engine = sampler.chat_model.engine
     ends = list(range(0, engine.model.config.vocab_size, END_EVERY))
     engine.template.get_stop_token_ids = lambda tokenizer: ends
@@ -251,7 +251,8 @@ def measure(case: Case, sampler: EngineSampler, folder: Path) -> dict:
 
 def check(folder: Path) -> bool:
     """Whether greedy answers in float32 are the same tokens both ways, for prompts of all lengths."""
-    with loaded(folder, infer_dtype="float32") as sampler:
+    with loaded(folder) as sampler:
+        sampler.chat_model.engine.model.float()
         rows = questions(CHECKED["questions"], CHECKED["tokens"], jitter=0.99)
         rows.sort(key=lambda row: len(row["prompt"]))
         _, ours = ask(Case("", 0, 0, "slots", 0), sampler, folder, rows)

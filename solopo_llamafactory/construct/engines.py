@@ -179,9 +179,7 @@ def samples_of(engine: Any, generation_config: Any, answers: Sequence[Sequence[i
 
 
 def _load(args: SamplingArguments) -> Any:
-    import torch
-
-    from ..host.chat import load_chat_model
+    from ..host.chat import load_chat_model, use_float32_on_cpu
 
     arguments = {
         "model_name_or_path": args.model_name_or_path,
@@ -193,14 +191,14 @@ def _load(args: SamplingArguments) -> Any:
         "top_k": 0,  # the host's default of 50 would cut the distribution beside top_p
         "max_new_tokens": args.max_new_tokens,
     }
-    if args.infer_backend == "huggingface" and not torch.cuda.is_available():
-        arguments["infer_dtype"] = "float32"  # half precision is slow on most processors
     if args.adapter_name_or_path is not None:
         arguments["adapter_name_or_path"] = args.adapter_name_or_path
     try:
-        return load_chat_model({**arguments, **args.engine_args})
+        chat_model = load_chat_model({**arguments, **args.engine_args})
     except Exception as error:  # the host, transformers and the engines raise many kinds
         raise ConstructError(
             f"model '{args.model_name_or_path}' cannot be loaded by LLaMA-Factory's {args.infer_backend} engine "
             f"({reason(error)}): correct model_name_or_path, adapter_name_or_path, template or engine_args."
         ) from None
+    use_float32_on_cpu(chat_model)
+    return chat_model

@@ -48,6 +48,17 @@ def _working_rope_scaling() -> Iterator[None]:
         patcher.configure_rope = original
 
 
+def use_float32_on_cpu(chat_model: Any) -> None:
+    """Half precision is slow on most processors; the host keeps a checkpoint's, whatever `infer_dtype` says."""
+    engine = chat_model.engine
+    if engine.name == "huggingface" and engine.model.device.type == "cpu" and not _is_quantized(engine.model):
+        engine.model.float()
+
+
+def _is_quantized(model: Any) -> bool:
+    return getattr(model.config, "quantization_config", None) is not None
+
+
 def window_of(chat_model: Any) -> int | None:
     """Tokens that a loaded model takes, prompt and answer together, rope scaling included."""
     engine = chat_model.engine
