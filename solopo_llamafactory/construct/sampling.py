@@ -61,7 +61,11 @@ class TooLongError(SampleError):
 
 
 class Sampler(Protocol):
-    """What asks a model."""
+    """What asks a model.
+
+    One that has a method `stream(rows, unasked)` is given all rows at once; it yields the unasked ones with their samples in
+    order, or returns None to be asked as the others are.
+    """
 
     workers: int  # calls that may be under way at a time
 

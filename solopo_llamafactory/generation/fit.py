@@ -66,7 +66,10 @@ def fit_of(model: PreTrainedModel, longest: int) -> Fit:
         ]
         if extra:
             raise UnfitError(f"its attention uses `{extra[0]}`")
-    difference = difference_to_plain(model)
+    try:
+        difference = difference_to_plain(model)
+    except RuntimeError as err:
+        raise UnfitError(f"its layers refuse the slots ({str(err).splitlines()[0]})") from None
     if not difference < TOLERANCE:
         raise UnfitError(f"its logits differ from those of plain forward passes by {difference:.0%}")
     numbers = sum(heads * size for states in trial.states for _, heads, _, size in states)

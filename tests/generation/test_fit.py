@@ -56,6 +56,20 @@ def test_a_model_that_computes_something_else_is_found_out():
     assert model.config._attn_implementation != "slots"
 
 
+class Refuses(LlamaForCausalLM):
+    """Custom code that fails on real numbers alone."""
+
+    def forward(self, *args, slots=None, **kwargs):
+        if slots is not None:
+            raise RuntimeError("no such devices")
+        return super().forward(*args, **kwargs)
+
+
+def test_a_model_that_fails_over_slots_is_left_to_transformers():
+    with pytest.raises(UnfitError, match="no such devices"):
+        fit_of(Refuses(CONFIGS["llama"]()).eval(), 100)
+
+
 def test_weights_elsewhere_are_named():
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(CONFIGS["llama"]())
