@@ -73,7 +73,7 @@ def write_model(shape: str, folder: Path) -> None:
         **SHAPES[shape],
         "architectures": [architecture],
         "max_position_embeddings": 1 << 20,
-        "tie_word_embeddings": False,
+        "tie_word_embeddings": shape == "smollm2-135m",
         "dtype": "float32" if shape == "tiny" else "bfloat16",
     }
     (folder / "config.json").write_text(json.dumps(config, indent=1))

@@ -101,7 +101,7 @@ def packing_obstacle(model: PreTrainedModel, max_length: int) -> str | None:
         return "some of its layers carry a state along the row, which would run from one sequence into the next"
 
     try:
-        trial = _run_on_meta(model)
+        trial = run_on_meta(model)
     except Exception as err:  # whatever a foreign model raises here, the padded batch still works
         return f"a trial forward pass failed ({type(err).__name__}: {str(err).splitlines()[0] if str(err) else ''})"
 
@@ -131,25 +131,30 @@ def packing_obstacle(model: PreTrainedModel, max_length: int) -> str | None:
 def last_layer(model: PreTrainedModel) -> nn.Module | None:
     """The layer whose output the model returns as logits, or None when it changes that output (scales or caps it)."""
     try:
-        trial = _run_on_meta(model)
+        trial = run_on_meta(model)
     except Exception:  # see packing_obstacle
         return None
     return model.get_output_embeddings() if trial.logits is trial.output_layer_output else None
 
 
 @dataclass
-class _Trial:
+class Trial:
+    """What a forward pass did: the arguments of each call of attention, and the sizes of its keys and values."""
+
     layout: RowLayout
     attention_calls: list[dict]
+    states: list[tuple[torch.Size, torch.Size]]
     logits: Tensor | None = None
     output_layer_output: Tensor | None = None
 
 
-def _run_on_meta(model: PreTrainedModel) -> _Trial:
-    trial = _Trial(layout=whole_row(PROBE_LENGTH), attention_calls=[])
+def run_on_meta(model: PreTrainedModel) -> Trial:
+    """A forward pass of the model's class on the meta device; a foreign model may raise anything."""
+    trial = Trial(layout=whole_row(PROBE_LENGTH), attention_calls=[], states=[])
 
     def record(module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs):
         trial.attention_calls.append({"attention_mask": attention_mask, **kwargs})
+        trial.states.append((key.shape, value.shape))
         batch, heads, length, _ = query.shape
         return query.new_empty(batch, length, heads, value.shape[-1]), None
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import importlib.util
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from threading import Lock
 from typing import Any
 
@@ -14,8 +15,9 @@ from .sampling_arguments import SamplingArguments
 class EngineSampler:
     """Asks a model in this process; the host renders its prompts as training does.
 
-    With the huggingface engine a group of samples to a batch of questions has a seed of its own, so samples do not depend
-    on what was sampled before them.
+    A model that our own generation can run (see `streaming`) is asked by `stream`, another one by the host's huggingface
+    engine. There a group of samples to a batch of questions has a seed of its own, so samples do not depend on what was
+    sampled before them.
     """
 
     def __init__(self, args: SamplingArguments) -> None:
@@ -60,7 +62,7 @@ class EngineSampler:
                 return [self.together([row])[0] for row in rows]
             return [SampleError(f"question {rows[0]['id']} is refused by the engine ({reason(error)})")]
         except OutOfMemoryError:
-            sizes = [key for key in ("batch_size", "samples_per_call") if getattr(self.args, key) > 1]
+            sizes = [key for key in ("batch_size", "samples_per_call") if (getattr(self.args, key) or 1) > 1]
             given = " and ".join(f"{key} {getattr(self.args, key)}" for key in sizes)
             raise ConstructError(
                 f"the GPU's memory is too small for {given} with this model: write smaller ones (1 at least)."
@@ -68,6 +70,26 @@ class EngineSampler:
                 else "the GPU's memory is too small for one prompt at a time with this model: leave out the longest "
                 "contexts, or ask a server (infer_backend: openai)."
             ) from None
+
+    def stream(
+        self, rows: Sequence[dict], unasked: dict[str, dict]
+    ) -> Iterator[tuple[dict, list[Sample] | SampleError]] | None:
+        """The samples of the unasked rows, in order; None, with one line that says why, where the host's engine must.
+
+        Raises:
+            ConstructError: when the model cannot be loaded.
+        """
+        if self.args.infer_backend != "huggingface":
+            return None
+        from ..generation.errors import UnfitError
+        from .streaming import Stream
+
+        try:
+            stream = Stream(self.args, self.chat_model.engine, rows)
+        except UnfitError as error:
+            print(f"Answers come from transformers' generate, slower, because: {error}.", file=sys.stderr)
+            return None
+        return stream(unasked)
 
     @property
     def window(self) -> int | None:
@@ -132,17 +154,7 @@ class EngineSampler:
         torch.manual_seed(seed)
         with torch.inference_mode():
             tokens = engine.model.generate(**inputs)[:, inputs["inputs"].shape[1] :].tolist()
-        ends = set(engine.template.get_stop_token_ids(engine.tokenizer))
-        lengths = [next((i for i, token in enumerate(answer, 1) if token in ends), None) for answer in tokens]
-        answers = [answer[:length] for answer, length in zip(tokens, lengths)]
-        skip = getattr(inputs["generation_config"], "skip_special_tokens", True)
-        special = {id for id, token in engine.tokenizer.added_tokens_decoder.items() if token.special}
-        marks = special.intersection(engine.template.get_thought_word_ids(engine.tokenizer))
-        if skip and marks:  # without them thoughts would pass for the answer
-            answers = [[token for token in answer if token not in special or token in marks] for answer in answers]
-            skip = False
-        texts = engine.tokenizer.batch_decode(answers, skip_special_tokens=skip, clean_up_tokenization_spaces=True)
-        samples = [Sample(text, "stop" if length else "length") for text, length in zip(texts, lengths)]
+        samples = samples_of(engine, inputs["generation_config"], tokens)
         return [samples[i : i + count] for i in range(0, len(samples), count)]
 
     def _finish(self, response: Any) -> str:
@@ -154,8 +166,23 @@ class EngineSampler:
         return "stop" if response.response_length < min(room, engine.generating_args["max_new_tokens"]) else "length"
 
 
+def samples_of(engine: Any, generation_config: Any, answers: Sequence[Sequence[int]]) -> list[Sample]:
+    """Answers of the huggingface engine's model as texts; what follows an end is padding."""
+    ends = set(engine.template.get_stop_token_ids(engine.tokenizer))
+    lengths = [next((i for i, token in enumerate(answer, 1) if token in ends), None) for answer in answers]
+    answers = [answer[:length] for answer, length in zip(answers, lengths)]
+    skip = getattr(generation_config, "skip_special_tokens", True)
+    special = {id for id, token in engine.tokenizer.added_tokens_decoder.items() if token.special}
+    marks = special.intersection(engine.template.get_thought_word_ids(engine.tokenizer))
+    if skip and marks:  # without them thoughts would pass for the answer
+        answers = [[token for token in answer if token not in special or token in marks] for answer in answers]
+        skip = False
+    texts = engine.tokenizer.batch_decode(answers, skip_special_tokens=skip, clean_up_tokenization_spaces=True)
+    return [Sample(text, "stop" if length else "length") for text, length in zip(texts, lengths)]
+
+
 def _load(args: SamplingArguments) -> Any:
-    from ..host.chat import drop_generation_defaults, load_chat_model
+    from ..host.chat import drop_generation_defaults, load_chat_model, use_float32_on_cpu
 
     arguments = {
         "model_name_or_path": args.model_name_or_path,
@@ -177,4 +204,5 @@ def _load(args: SamplingArguments) -> Any:
             f"({reason(error)}): correct model_name_or_path, adapter_name_or_path, template or engine_args."
         ) from None
     drop_generation_defaults(chat_model)
+    use_float32_on_cpu(chat_model)
     return chat_model

@@ -76,7 +76,11 @@ class TooLongError(SampleError):
 
 
 class Sampler(Protocol):
-    """What asks a model."""
+    """What asks a model.
+
+    One that has a method `stream(rows, unasked)` is given all rows at once; it yields the unasked ones with their samples in
+    order, or returns None to be asked as the others are.
+    """
 
     workers: int  # calls that may be under way at a time
 
@@ -146,7 +150,9 @@ def sample(
             done = sum(map(size, rows)) - sum(map(size, unasked.values()))
             bar = {"desc": "sampling", "unit": "question", "dynamic_ncols": True, **bar}
             with tqdm(total=sum(map(size, rows)), initial=done, **bar) as progress:
-                asked = _asked(sampler, _batches(args, rows, unasked))
+                stream = getattr(sampler, "stream", None)
+                asked = stream(rows, dict(unasked)) if stream else None
+                asked = asked or _asked(sampler, _batches(args, rows, unasked))
                 answers = ((row, result) for row, result in asked if row["id"] in unasked)
                 _append_answers(settings, answers, is_enough, wanted, useless, file, counts, progress, size)
     return counts
@@ -161,7 +167,7 @@ class Settings:
             self._shaping["neutral"] = NEUTRAL
         if args.infer_backend == "huggingface":  # each group has its own seed
             self._shaping["samples_per_call"] = args.samples_per_call
-            if args.batch_size > 1 and args.temperature > 0:
+            if (args.batch_size or 1) > 1 and args.temperature > 0:
                 self._shaping["batch_size"] = args.batch_size
         if args.infer_backend != "openai":
             self._shaping["files"] = files_of_model(args)
@@ -303,7 +309,7 @@ def _append(file: BinaryIO, row: dict) -> None:
 
 def _batches(args: SamplingArguments, rows: Sequence[dict], unasked: dict[str, dict]) -> Iterator[Sequence[dict]]:
     """What is asked together. A batch is whole though a part of it is finished, so that a killed run changes no answer."""
-    size = args.batch_size if args.infer_backend == "huggingface" else 1
+    size = (args.batch_size or 1) if args.infer_backend == "huggingface" else 1
     for start in range(0, len(rows), size):
         batch = rows[start : start + size]
         if any(row["id"] in unasked for row in batch):

@@ -15,11 +15,11 @@ class RequestArguments:
         default=512,
         metadata={"help": "Most tokens of an answer. An answer that is cut off there enters no training pair."},
     )
-    batch_size: int = field(
-        default=1,
+    batch_size: int | None = field(
+        default=None,
         metadata={
-            "help": "Questions that the huggingface engine answers at a time, padded on the left to the longest. Padding "
-            "needs an attention mask of length x length: write 1 for very long contexts."
+            "help": "Most questions that a model in this process (huggingface) answers at a time; by default as many as fit "
+            "the memory. Where transformers' own generate must do it, one by default, and more are padded to the longest."
         },
     )
     concurrency: int = field(
@@ -98,7 +98,10 @@ class SamplingArguments(RequestArguments):
     )
     samples_per_call: int = field(
         default=8,
-        metadata={"help": "Answers asked for at a time. In this process each such group has a seed of its own."},
+        metadata={
+            "help": "Answers to a question asked for at a time: by servers, vllm, and transformers' own generate, where each "
+            "such group has a seed of its own."
+        },
     )
     policy: Literal["random", "shortest", "likeliest"] = field(
         default="random",
@@ -112,7 +115,7 @@ class SamplingArguments(RequestArguments):
     def check_sampling(self) -> None:
         """Refuses sizes out of range, and a server without an address."""
         for key in ("n", "max_new_tokens", "samples_per_call", "batch_size", "concurrency"):
-            if getattr(self, key) < 1:
+            if getattr(self, key) is not None and getattr(self, key) < 1:
                 raise ConstructError(f"{key} is {getattr(self, key)}: write 1 or more.")
         for key in ("max_retries", "temperature"):
             if not 0 <= getattr(self, key) < float("inf"):

@@ -99,6 +99,7 @@ class BoundedSampler:
 
     def __init__(self, sampler: Sampler, max_new_tokens: int, window: int | None) -> None:
         self.workers = sampler.workers
+        self.stream = getattr(sampler, "stream", None)  # of a model in this process, whose window is known
         self.window = window
         self._sampler = sampler
         self._max_new_tokens = max_new_tokens

@@ -40,6 +40,17 @@ def drop_generation_defaults(chat_model: Any) -> None:
         engine.model.generation_config = GenerationConfig(**kept)
 
 
+def use_float32_on_cpu(chat_model: Any) -> None:
+    """Half precision is slow on most processors; the host keeps a checkpoint's, whatever `infer_dtype` says."""
+    engine = chat_model.engine
+    if engine.name == "huggingface" and engine.model.device.type == "cpu" and not _is_quantized(engine.model):
+        engine.model.float()
+
+
+def _is_quantized(model: Any) -> bool:
+    return getattr(model.config, "quantization_config", None) is not None
+
+
 def window_of(chat_model: Any) -> int | None:
     """Tokens that a loaded model takes, prompt and answer together, rope scaling included."""
     engine = chat_model.engine
@@ -67,18 +78,7 @@ def batch_inputs(engine: Any, prompts: Sequence[str], count: int) -> dict[str, A
     """
     import torch
 
-    each = []
-    for prompt in prompts:
-        messages = [{"role": "user", "content": prompt}]
-        arguments = (
-            engine.model,
-            engine.tokenizer,
-            engine.processor,
-            engine.template,
-            engine.generating_args,
-            messages,
-        )
-        each.append(engine._process_args(*arguments, input_kwargs={"num_return_sequences": count})[0])
+    each = [prompt_inputs(engine, prompt, count) for prompt in prompts]
     longest = max(one["inputs"].shape[1] for one in each)
     batch = dict(each[0])
     for name, value in batch.items():
@@ -88,6 +88,13 @@ def batch_inputs(engine: Any, prompts: Sequence[str], count: int) -> dict[str, A
             padded = [torch.nn.functional.pad(one[name], (pad, 0), value=filling) for one, pad in zip(each, pads)]
             batch[name] = torch.cat(padded)
     return batch
+
+
+def prompt_inputs(engine: Any, prompt: str, count: int) -> dict[str, Any]:
+    """What the huggingface engine would give to `generate` for `count` answers to one prompt."""
+    messages = [{"role": "user", "content": prompt}]
+    arguments = (engine.model, engine.tokenizer, engine.processor, engine.template, engine.generating_args, messages)
+    return engine._process_args(*arguments, input_kwargs={"num_return_sequences": count})[0]
 
 
 def unload(chat_model: Any) -> None:
