@@ -289,3 +289,16 @@ def test_the_data_side(monkeypatch, capsys):
     assert any(line.startswith("2 examples, mean prompts of") for line in lines)
     rates = [float(line.split(" | ")[1]) for line in lines if line.startswith(("| processor", "| collator"))]
     assert len(rates) == 3 and min(rates) > 0
+
+
+@pytest.mark.slow
+def test_sampling_both_ways(tmp_path, capsys):
+    from benchmarks.sampling import main
+
+    results = tmp_path / "sampling.jsonl"
+    assert main(["--tiny", "--results", str(results), "--only", "135m 1100"]) == 0  # equal in float32
+    rows = [json.loads(line) for line in results.read_text().splitlines()]
+    assert [row["engine"] for row in rows] == ["generate", "generate", "slots"] * 2
+    assert all(row["answers"] == row["questions"] * max(row["n"], 1) and row["answer_tokens"] > 0 for row in rows)
+    shown = capsys.readouterr().out
+    assert "24 of 24 answers are equal" in shown and "48 of 48 further answers are the same" in shown

@@ -121,6 +121,17 @@ def test_an_adapter_that_is_not_merged_answers(make_args, qwen_tokenizer):  # no
     assert stream(args, [question(0)], sampler) == {"q0": sampler(question(0))} != {"q0": plain}
 
 
+def test_half_precision_is_computed_in_float32_on_a_cpu(make_args, qwen_tokenizer, tmp_path):  # noqa: F811
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    AutoModelForCausalLM.from_pretrained(qwen_tokenizer, dtype=torch.bfloat16).save_pretrained(tmp_path / "half")
+    AutoTokenizer.from_pretrained(qwen_tokenizer).save_pretrained(tmp_path / "half")
+    sampler = EngineSampler(make_args(model_name_or_path=str(tmp_path / "half")))
+    model = sampler.chat_model.engine.model
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32} and model.dtype == torch.float32
+
+
 def test_a_prompt_that_is_refused_fails_alone(make_args, monkeypatch):  # noqa: F811
     args = make_args(n=2)
     sampler = EngineSampler(args)
