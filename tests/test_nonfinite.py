@@ -71,11 +71,11 @@ def test_it_stops_and_names_the_example_and_no_other(poisoned):
     assert "\n" not in str(error.value) and "example-4" not in str(error.value)
 
 
-def test_examples_without_ids_are_named_by_file_and_row(poisoned, tmp_path):
+def test_examples_without_ids_are_named_by_file_and_line(poisoned, tmp_path):
     rows = make_rows(8)
     rows[5]["short_prompt"] += POISON
     write_dataset(tmp_path / "data", [{k: v for k, v in row.items() if k != "id"} for row in rows])
-    with pytest.raises(ValueError, match="for example `pairs.jsonl row 6`"):
+    with pytest.raises(ValueError, match="for example `pairs.jsonl line 6`"):
         run_host(poisoned(solopo_nonfinite="stop"))
 
 
