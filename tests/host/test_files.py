@@ -70,7 +70,11 @@ def test_a_folder_of_files(load, tmp_path):
     "name, content, words",
     [
         ("a.parquet", pd.DataFrame(ROWS).to_parquet()[:-20], "cannot be read: Parquet magic bytes not found"),
-        ("a.csv", pd.DataFrame([{"chosen": "谁签署了租约"}]).to_csv().encode("gbk"), "cannot be read: it is not UTF-8"),
+        (
+            "a.csv",
+            pd.DataFrame([{"chosen": "谁签署了租约"}]).to_csv().encode("gbk"),
+            "cannot be read: it is not UTF-8",
+        ),
     ],
 )
 def test_a_table_that_cannot_be_read_is_one_sentence(load_file, name, content, words):
