@@ -135,17 +135,20 @@ def cost_summary(lengths: Lengths, config, view: str, align: str, packed: bool) 
 
 
 def cost_warning(lengths: Lengths, config, view: str, align: str, packed: bool) -> str | None:
-    """One sentence where the host's own stage on the long pair would be cheaper, and why. Arguments as above."""
+    """One sentence where the host's own stage on the long pair would be cheaper, and why. Arguments as above.
+
+    Of the view `both` alone: the others compute what the host's stage does, on one pair.
+    """
 
     def ratio(lengths: Lengths, packed: bool) -> float:
         return predicted_ratios(lengths, config, view, align, packed).get(HOST, 0.0)
 
-    if ratio(lengths, packed) <= 1:
+    if view != "both" or ratio(lengths, packed) <= 1:
         return None
     one_token = np.ones_like(lengths.chosen)
     if not packed and ratio(lengths, packed=True) <= 1:
         cause = "short rows are padded to the length of long ones"
-    elif ratio(replace(lengths, chosen=one_token, rejected=one_token), packed) <= 1:
+    elif ratio(replace(lengths, chosen=one_token, rejected=one_token), packed=True) <= 1:
         answer = np.mean((lengths.chosen + lengths.rejected) / 2)
         cause = f"answers of {answer:.0f} tokens on average are long beside the contexts and computed on both"
     else:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 
 WARN_FROM = 0.2  # share of a data set's examples
+COLUMNS_FROM = 0.5  # from which the columns are to blame, and not the examples: some contexts are short by themselves
 
 # Reason -> what to change. A reason that needs no advice beside itself is not listed.
 ADVICE = {
@@ -66,7 +67,7 @@ class DataSetCounts:
         )
 
     def warnings(self, name: str, split: str, cutoff_len: int, view: str) -> list[str]:
-        """A sentence for each thing that `WARN_FROM` of the examples or more have in common.
+        """A sentence for each thing that a good part of the examples have in common.
 
         The two prompts are compared only for the view `both`: the others train on one of them.
         """
@@ -74,27 +75,27 @@ class DataSetCounts:
         kept = self.total - self.num_dropped
         place = f"rows of data set `{name}` in the {split} data"
         counted = [
-            (self.num_dropped, self.total, self.loss(name, split, cutoff_len)),
+            (self.num_dropped, WARN_FROM * self.total, self.loss(name, split, cutoff_len)),
             (
                 self.longer_short * compared,
-                kept,
+                COLUMNS_FROM * kept,
                 f"The short prompt is longer than the long one in {self.longer_short} of {kept} {place}: exchange the columns "
                 "of `prompt` and `long_prompt` in dataset_info.json.",
             ),
             (
                 self.equal * compared,
-                kept,
+                COLUMNS_FROM * kept,
                 f"The short prompt equals the long one in {self.equal} of {kept} {place}, which teaches nothing about long "
                 "contexts: name the column that holds the long context as `long_prompt` in dataset_info.json.",
             ),
             (
                 self.rendered,
-                kept,
+                WARN_FROM * kept,
                 f"A chat template has rendered the prompts before in {self.rendered} of {kept} {place}, and `template` would "
                 "render them once more: write the user's text alone, or a list of messages, or set `template: empty`.",
             ),
         ]
-        return [sentence for count, of, sentence in counted if count and count >= WARN_FROM * of]
+        return [sentence for count, least, sentence in counted if count and count >= least]
 
 
 def list_dropped(dropped: dict[str, int], values: dict[str, str]) -> str:

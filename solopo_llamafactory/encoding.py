@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 
 SAMPLE = 1 << 20  # bytes
+WINDOWS_SIGNS = "\u2018\u2019\u201c\u201d\u2013\u2014\u2026\u2022\u2122\u20ac\xa0\xa9\xae\xb0".encode("cp1252")
 
 
 def encoding_of(content: bytes) -> str | None:
@@ -19,7 +20,9 @@ def encoding_of(content: bytes) -> str | None:
         return {b"\0\1\0\1": "UTF-16LE", b"\1\0\1\0": "UTF-16BE"}.get(zeros)
     shares = {name: _share_of_usual(content[:SAMPLE], name) for name in USUAL}
     best = max(shares, key=shares.get)
-    return best if shares[best] > 0.5 else None
+    if shares[best] > 0.5:
+        return best
+    return "CP1252" if _is_english_of_windows(content[:SAMPLE]) else None
 
 
 def _share_of_usual(content: bytes, name: str) -> float:
@@ -31,6 +34,11 @@ def _share_of_usual(content: bytes, name: str) -> float:
         text = content[: error.start].decode(name)
     letters = [i for i, character in enumerate(text) if character > "\x7f" and character.isalpha()]
     return USUAL[name](text, letters) / max(1, len(letters))
+
+
+def _is_english_of_windows(content: bytes) -> bool:
+    """Whether all that is not ASCII are the quotes, dashes and dots that word processors put in the place of typed ones."""
+    return all(byte < 0x80 or byte in WINDOWS_SIGNS for byte in content)
 
 
 def _count(is_usual: Callable[[str], bool]) -> Callable[[str, list[int]], int]:
@@ -61,7 +69,7 @@ def _is_in_first_part_of(codec: str, end: int) -> Callable[[str], bool]:
 USUAL: dict[str, Callable[[str, list[int]], int]] = {
     "CP932": _japanese,
     "EUC-JP": _japanese,
-    "CP949": _count(lambda character: "\uac00" <= character <= "\ud7a3"),
+    "CP949": _count(lambda character: b"\xb0" <= character.encode("euc_kr", "ignore")[:1] <= b"\xc8"),
     "GB18030": _count(_is_in_first_part_of("gb2312", 0xD8)),
     "BIG5": _count(_is_in_first_part_of("big5", 0xC9)),
     "CP1251": _russian,

@@ -11,6 +11,7 @@ import lzma
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -33,7 +34,8 @@ OTHER_KINDS = {
 }
 TAR = slice(257, 262), b"ustar"
 # Keys under which data sets keep their records beside a version, a licence and the like.
-WRAPPERS = ("data", "examples", "instances", "items", "questions", "records", "rows", "train")
+WRAPPERS = ("data", "examples", "instances", "items", "questions", "records", "rows", "samples", "entries", "pairs")
+WRAPPERS += ("train", "validation", "valid", "dev", "test", "eval")
 SPACE = re.compile(r"[ \t\r\n]*")
 # JSON can spell half of a surrogate pair, which is no character and which no table or tokenizer takes.
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -77,7 +79,7 @@ class _File:
         """The lines that are not blank, with their numbers from 1."""
         self._file.seek(0)
         for number, line in enumerate(self._file, 1):
-            line = line.removeprefix(BOM) if number == 1 else line
+            line = line.removeprefix(BOM)  # files that were put together have one in their middle
             if line.strip():
                 yield number, line
 
@@ -136,6 +138,9 @@ def _reason(error: Exception) -> str:
 
 def _what_instead(text: str, error: Exception) -> str:
     """What a text is that should be a JSON object, and what to do."""
+    with suppress(ValueError):
+        if text.rstrip().endswith(",") and isinstance(json.loads(text.rstrip()[:-1]), dict):
+            return "an object with a comma after it: write one object a line without commas"
     try:
         if isinstance(ast.literal_eval(text.strip()), dict):
             return "not JSON but Python's notation: write it by json.dumps"
@@ -216,7 +221,8 @@ def _read_objects(path: str | Path, text: str) -> Iterator[Record]:
 
 def _unwrap(path: str | Path, record: dict[str, Any]) -> list[Record]:
     """The records that a file's only object holds, none where it is a record itself."""
-    lists = [key for key in WRAPPERS if _is_list_of_objects(record.get(key))]
+    wrappers = record if len(record) == 1 else WRAPPERS
+    lists = [key for key in wrappers if _is_list_of_objects(record.get(key))]
     if len(lists) > 1:
         raise ValueError(
             f"{path} holds several lists, {' and '.join(lists)}: write one of them into a file of its own."

@@ -12,18 +12,24 @@ START = 200  # characters in which the first mark of a rendered text stands
 
 def is_rendered(text: str) -> bool:
     """Whether the text begins with a turn of a chat template or ends where its answer begins."""
-    openings, endings = _marks()
-    return bool(openings.search(text[:START]) or endings.search(text[-START:]))
+    openings, endings, turns = _marks()
+    if openings.search(text[:START]) or endings.search(text[-START:]):
+        return True
+    return any(before in text[:START] and text[-START:].rstrip().endswith(after) for before, after in turns)
 
 
 @cache
-def _marks() -> tuple[re.Pattern, re.Pattern]:
-    openings, endings = set(), set()
+def _marks() -> tuple[re.Pattern, re.Pattern, set[tuple[str, str]]]:
+    """Marks that tell by themselves at the start and at the end, and words (User: ... Assistant:) that do so together."""
+    openings, endings, turns = set(), set(), set()
     for template in TEMPLATES.values():
         before, ending = _around_content(template.format_user)
+        if before and ending.endswith(":"):
+            turns.add((before, ending))
         openings |= {before, _around_content(template.format_system)[0]}
         endings.add(ending)
-    return _any_of(openings), re.compile(f"({_any_of(endings).pattern})\\s*$")
+    openings.discard("<unk>")  # of one template; text corpora have it in the place of rare words
+    return _any_of(openings), re.compile(f"({_any_of(endings).pattern})\\s*$"), turns
 
 
 def _around_content(formatter) -> tuple[str, str]:

@@ -69,20 +69,21 @@ def test_the_advice_of_two_reasons_stands_once():
 
 
 @pytest.mark.parametrize(
-    "odd, words",
+    "odd, num_odd, words",
     [
         (
             "longer_short",
-            "The short prompt is longer than the long one in 2 of 8 rows of data set `pairs` in the eval data",
+            5,
+            "The short prompt is longer than the long one in 5 of 8 rows of data set `pairs` in the eval data",
         ),
-        ("equal", "The short prompt equals the long one in 2 of 8 rows"),
-        ("rendered", "A chat template has rendered the prompts before in 2 of 8 rows"),
+        ("equal", 5, "The short prompt equals the long one in 5 of 8 rows"),
+        ("rendered", 2, "A chat template has rendered the prompts before in 2 of 8 rows"),
     ],
 )
-def test_prompts_that_are_odd(odd, words):
-    """Of the 10 rows 2 are dropped; a row or two may be odd without a word."""
-    some = counts(10, {"over-long": 1, "no chosen": 1}, **{odd: 2})
+def test_prompts_that_are_odd(odd, num_odd, words):
+    """Of the 10 rows 2 are dropped; some may be odd without a word."""
+    some = counts(10, {"over-long": 1, "no chosen": 1}, **{odd: num_odd})
     (_, warning) = some.warnings("pairs", "eval", 512, "both")
     assert warning.startswith(words)
-    assert len(counts(10, {}, **{odd: 1}).warnings("pairs", "eval", 512, "both")) == 0
+    assert len(counts(10, {}, **{odd: num_odd - 1}).warnings("pairs", "eval", 512, "both")) == 0
     assert len(some.warnings("pairs", "eval", 512, "long")) == (2 if odd == "rendered" else 1)

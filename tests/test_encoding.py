@@ -20,6 +20,8 @@ TEXTS = {
         "Où est le café? Élève à l'école",
         "¿Dónde está?",
         "naïve – “quote”",
+        "It’s Ada Marl’s lease",
+        "from 1960–65 … “maybe”",
     ],
     "UTF-16": ["Wer? 谁签署了租约？", "plain"],
     "UTF-32": ["Wer? 谁签署了租约？", "plain"],

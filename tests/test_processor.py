@@ -155,7 +155,11 @@ QWEN = "<|im_start|>system\nBe short.<|im_end|>\n<|im_start|>user\nWhere?<|im_en
         ("<s>[INST] Where? [/INST]", True),
         ("Where?", False),
         ("<html><body>Where?</body></html>", False),
+        ("Below is an instruction.\n\n### Instruction:\nWhere?\n\n### Response:\n", True),
+        ("A chat between a user and an assistant. USER: Where? ASSISTANT:", True),
+        ("Human: Where?\nAssistant:", True),
         ("Question: where?\nAnswer:", False),
+        ("User: Ada, since 1960. The <unk> basin is the user's. Where?", False),
         (f"{'Amber. ' * 99} A turn begins with <|im_start|>user there. {'Amber. ' * 99}", False),
     ],
 )

@@ -115,10 +115,14 @@ def select(args: BuildArguments, renderer: Renderer | None = None, marks: Marks 
         problems = sum((Counter(hops) for hops in counts["hops"].values()), Counter())
         asked = problems.pop("questions", 0)
         found = [text.rstrip(".") for is_well, text in sample_remarks(counts) if not is_well]
-        found.append(
-            f"{counts['cut_off']} of {counts['samples']} samples cut off: sample with a model that answers some of the "
-            "questions, raise n, or raise max_new_tokens where samples are cut off"
-        )
+        if counts["cut_off"]:
+            found.append(f"{counts['cut_off']} of {counts['samples']} samples cut off: raise max_new_tokens")
+        if problems["no incorrect sample"]:
+            found.append(
+                "where all answers are right, raise temperature or n, or give harder questions or longer contexts"
+            )
+        if problems["no correct sample"]:
+            found.append("where none is, sample with a model that answers some of the questions, or raise n")
         raise ConstructError(
             f"no pair could be made from the samples of {asked} questions ({reasons(problems) or 'none'}); "
             f"{'; '.join(found)}."

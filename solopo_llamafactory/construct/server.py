@@ -18,7 +18,7 @@ TOO_LONG = re.compile(
     r"context.(length|size|window)|longer than|too long|maximum (sequence|input) length", re.IGNORECASE
 )
 NOT_OPENAIS = ("top_k", "min_p", "repetition_penalty")  # of `NEUTRAL`, what OpenAI's own interface lacks
-CUT_OFF_WORDS = re.compile(r"length|max_|maxtokens|limit", re.IGNORECASE)
+CUT_OFF_WORDS = re.compile(r"length|max_|maxtokens|limit|context|exceed|predict", re.IGNORECASE)
 NOT_WHOLE_WORDS = re.compile(
     r"filter|tool|function|error|abort|cancel|safety|recitation|block|prohibited|refus|insufficient|interrupt|time.?out",
     re.IGNORECASE,

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from functools import wraps
 
 import datasets.config
+import pyarrow as pa
 from datasets import Dataset, Features
 from datasets.exceptions import DatasetGenerationError
 from llamafactory.data import get_dataset
@@ -111,10 +112,12 @@ def read_json_files(load_single_dataset):
         call.arguments["dataset_attr"] = as_table(attr, data_args.dataset_dir, model_args.cache_dir)
         try:
             return load_single_dataset(*call.args, **call.kwargs)
-        except DatasetGenerationError as err:
+        except (DatasetGenerationError, pa.ArrowException) as err:
             if getattr(err.__cause__, "errno", None) in DISK_FULL:  # the cache's disk; the file may be in order
                 raise err.__cause__ from None
             reason = " ".join(str(err.__cause__ or err).split())
+            if isinstance(err.__cause__, UnicodeDecodeError):
+                reason = f"it is not UTF-8 ({reason}): save it as UTF-8."
             raise ValueError(f"Dataset `{attr.key}` ({attr.source}) cannot be read: {reason}") from None
 
     return wrapper

@@ -70,7 +70,8 @@ def _block_of(key: str) -> str:
 def _refuse_unknown(place: str, block: str, values: dict, known: tuple[str, ...]) -> None:
     unknown = [key for key in values if key not in known]
     if unknown:
-        close = get_close_matches(unknown[0], known, n=1)
+        missing = [key for key in NEEDED if key in known and key not in values]
+        close = get_close_matches(unknown[0], missing, n=1) or get_close_matches(unknown[0], known, n=1)
         advice = f"write `{close[0]}`" if close else f"remove it, or write one of {', '.join(known)}"
         raise ValueError(f"{place} has the unknown key `{unknown[0]}` in {block}: {advice}.")
 

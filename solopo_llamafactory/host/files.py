@@ -21,7 +21,9 @@ from .. import __version__
 from ..json_records import half_character_field, read_json_records
 
 
-TABLES = (".parquet", ".arrow", ".csv")  # which LLaMA-Factory loads as they are
+# Tables, which LLaMA-Factory loads as they are: ending -> first bytes.
+TABLES = {".parquet": b"PAR1", ".arrow": b"", ".csv": b""}
+NO_DATA = (".md", ".py")  # a folder from the hub has a README and perhaps its script
 SCHEMA = pa.schema({"record": pa.string(), "place": pa.string()})
 ROWS_AT_ONCE, CHARACTERS_AT_ONCE = 10_000, 16 << 20
 
@@ -59,10 +61,17 @@ def as_table(attr, dataset_dir: str, cache_dir: str | None):
             f"{path} of dataset `{attr.key}` does not exist: make it by `solopo build` with the YAML that the training "
             "recipe's first lines name, or correct `file_name` in dataset_info.json."
         )
-    files = _files_of(path) if attr.load_from == "file" else []
     attr = copy.copy(attr)
     attr.fields = None
-    if not files or all(file.suffix in TABLES for file in files):
+    if attr.load_from != "file":
+        return attr
+    files = _files_of(path)
+    if not files:
+        raise ValueError(
+            f"{path} of dataset `{attr.key}` is a folder without files of data in itself: name one that has them as "
+            f"`file_name` in dataset_info.json{_folders_of(path)}."
+        )
+    if all(map(_is_table, [path] if path.is_file() else path.iterdir())):
         return attr
     key = f"{content_hash(path)}-{__version__}"
     folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE, "solopo", key)
@@ -75,9 +84,23 @@ def as_table(attr, dataset_dir: str, cache_dir: str | None):
 
 
 def _files_of(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-    return [path] if path.is_file() else []
+    if path.is_file():
+        return [path]
+    files = (file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    return sorted(file for file in files if file.suffix not in NO_DATA)
+
+
+def _folders_of(path: Path) -> str:
+    names = sorted(each.name for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+    return f" (it has the folders {', '.join(names)})" if names else ""
+
+
+def _is_table(file: Path) -> bool:
+    """Whether the host can load a file as the kind that its ending says."""
+    if file.suffix not in TABLES or not file.is_file():
+        return False
+    with open(file, "rb") as content:
+        return content.read(8).startswith(TABLES[file.suffix])
 
 
 def _write_table(table: Path, path: Path, files: list[Path]) -> None:

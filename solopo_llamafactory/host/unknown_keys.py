@@ -32,6 +32,38 @@ ELSEWHERE = {
     "lora_target_modules": "write `lora_target`",
     "load_in_4bit": "write `quantization_bit: 4`",
     "load_in_8bit": "write `quantization_bit: 8`",
+    "reference_free": "write `pref_loss: orpo` or `simpo`, which have no reference",
+    "cpo_alpha": "write `pref_ftx`",
+    "simpo_beta": "write `pref_beta`",
+    "max_len": "write `cutoff_len`",
+    "dataset_num_proc": "write `preprocessing_num_workers`",
+    # Axolotl
+    "base_model": "write `model_name_or_path`",
+    "datasets": "write `dataset`, names in dataset_info.json",
+    "sequence_len": "write `cutoff_len`",
+    "sample_packing": "remove it, the stage packs a device batch into one row by itself",
+    "micro_batch_size": "write `per_device_train_batch_size`",
+    "num_epochs": "write `num_train_epochs`",
+    "val_set_size": "write `val_size`",
+    "adapter": "write `finetuning_type: lora`, or `adapter_name_or_path` for one that exists",
+    "lora_target_linear": "write `lora_target: all`",
+    "wandb_project": "write `report_to: wandb`, and set the environment variable WANDB_PROJECT",
+    "chat_template": "write `template`",
+    # short names from anywhere
+    "lr": "write `learning_rate`",
+    "epochs": "write `num_train_epochs`",
+    "batch_size": "write `per_device_train_batch_size`",
+    "per_device_batch_size": "write `per_device_train_batch_size`",
+    "warmup": "write `warmup_steps`",
+    "model_path": "write `model_name_or_path`",
+    "model_name": "write `model_name_or_path`",
+    "data_path": "write `dataset`, a name in dataset_info.json",
+    "dataset_path": "write `dataset`, a name in dataset_info.json",
+    "system": "write `default_system`",
+    "system_prompt": "write `default_system`",
+    "use_wandb": "write `report_to: wandb`",
+    "deepspeed_config": "write `deepspeed`",
+    "ds_config": "write `deepspeed`",
     # ms-swift
     "model": "write `model_name_or_path`",
     "train_type": "write `finetuning_type`",
@@ -57,6 +89,12 @@ ELSEWHERE = {
     "no_cuda": "write `use_cpu`",
     "group_by_length": "remove it, a packed row has no padding to save",
     "save_safetensors": "remove it, checkpoints are always in this format",
+    # our own, as one might guess them
+    "solopo_beta": "write `pref_beta`",
+    "solopo_loss": "write `pref_loss`",
+    "solopo_gamma": "write `simpo_gamma`",
+    "pref_alpha": "write `solopo_alpha`",
+    "dpo_alpha": "write `solopo_alpha`",
     # the paper's words
     "alpha": "write `solopo_alpha`",
     "solo_alpha": "write `solopo_alpha`",
@@ -90,9 +128,11 @@ def _keys(args: dict[str, Any] | list[str]) -> list[str]:
 
 
 def _advice(key: str, known: set[str]) -> str:
+    if key.startswith("--"):
+        return "behind a YAML file write NAME=VALUE, without dashes"
     if key in ELSEWHERE:
         return ELSEWHERE[key]
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.75) or difflib.get_close_matches(
         f"solopo_{key}", known, n=1, cutoff=0.85
     )
-    return f"did you mean `{close[0]}`?" if close else "remove it"
+    return f"did you mean `{close[0]}`?" if close else "remove it, or look in the README for what it did elsewhere"

@@ -236,10 +236,21 @@ def test_held_out_questions_are_as_many_as_asked_and_apart_where_possible(eviden
         assert set(picked) <= set(alone)
 
 
-def test_no_pair_at_all(args):
-    write(args(), [context("a")], [line("a", "It is Bo")])
-    with pytest.raises(ConstructError, match=r"no pair could be made from the samples of 1 questions \(1 no correct"):
+@pytest.mark.parametrize("is_right", [False, True])
+def test_no_pair_at_all(args, is_right):
+    """What helps where nothing is right does not help where everything is."""
+    row = context("a")
+    write(args(), [row], [line("a", f"It is {row['answers'][0]}" if is_right else "It is Bo")])
+    words = (
+        r"1 no incorrect sample\); where all answers are right, raise temperature"
+        if is_right
+        else r"1 no correct sample\); where none is, sample with a model that answers"
+    )
+    with pytest.raises(
+        ConstructError, match=rf"no pair could be made from the samples of 1 questions \({words}"
+    ) as error:
         select(args(), WordRenderer())
+    assert "max_new_tokens" not in str(error.value)
     assert not (args().folder.parent / "out.jsonl").exists()
 
 

@@ -260,6 +260,7 @@ def test_greedy_asks_once(tmp_path, server):
         ({"finish_reason": "length"}, ("answer", "length")),
         ({"finish_reason": "MAX_TOKENS"}, ("answer", "length")),
         ({"finish_reason": "model_length"}, ("answer", "length")),
+        ({"finish_reason": "model_context_window_exceeded"}, ("answer", "length")),
         ({"finish_reason": "content_filter"}, ("answer", "content_filter")),
         ({"finish_reason": "tool_calls"}, ("answer", "tool_calls")),
         ({"finish_reason": None}, ("answer", "stop")),

@@ -41,6 +41,10 @@ def write_entry(folder, rows: list[dict], **change) -> dict:
         ({"ranking": False}, '"ranking": true'),
         ({"columns": {**COLUMNS, "longprompt": "x"}}, 'unknown key `longprompt` in "columns": write `long_prompt`'),
         ({"columns": {**COLUMNS, "systm": "x"}}, "write `system`"),
+        (
+            {"columns": {"short_prompt" if key == "prompt" else key: value for key, value in COLUMNS.items()}},
+            'unknown key `short_prompt` in "columns": write `prompt`',
+        ),
         ({"columns": {**COLUMNS, "question": "x"}}, "remove it, or write one of prompt, long_prompt, query"),
         ({"columns": {**COLUMNS, "role_tag": "x"}}, "unknown key `role_tag`"),
         ({"tags": {"user": "Kunde"}}, 'unknown key `user` in "tags": write `user_tag`'),

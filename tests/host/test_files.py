@@ -39,6 +39,7 @@ KINDS = {
     "a.txt": LINES,
     "a.csv": pd.DataFrame(ROWS).to_csv(index=False).encode(),
     "a.parquet": pd.DataFrame(ROWS).to_parquet(),
+    "lines.parquet": LINES,
     "parquet.json": pd.DataFrame(ROWS).to_parquet(),
 }
 
@@ -63,6 +64,39 @@ def test_a_folder_of_files(load, tmp_path):
     (parts / ".DS_Store").write_bytes(b"\0\1")
     module, _ = load(dataset_dir=str(tmp_path / "data"))
     assert module["train_dataset"]["id"][:] == [row["id"] for row in ROWS] * 2
+
+
+@pytest.mark.parametrize(
+    "name, content, words",
+    [
+        ("a.parquet", pd.DataFrame(ROWS).to_parquet()[:-20], "cannot be read: Parquet magic bytes not found"),
+        (
+            "a.csv",
+            pd.DataFrame([{"chosen": "谁签署了租约"}]).to_csv().encode("gbk"),
+            "cannot be read: it is not UTF-8",
+        ),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_one_sentence(load_file, name, content, words):
+    with pytest.raises(ValueError, match=f"Dataset `pairs` .{name}. {words}"):
+        load_file(name, content)
+
+
+def test_a_copy_of_a_repository(load, tmp_path):
+    """A README beside the data is no data, and a folder that holds folders alone says which."""
+    write_dataset(tmp_path / "data", [])
+    info_path = tmp_path / "data" / "dataset_info.json"
+    text = info_path.read_text()
+    folder = tmp_path / "data" / "copy" / "data"
+    folder.mkdir(parents=True)
+    for name in ("copy/README.md", "copy/.gitattributes", "copy/data/README.md"):
+        (tmp_path / "data" / name).write_text("# Leases")
+    (folder / "train-00000-of-00001.parquet").write_bytes(KINDS["a.parquet"])
+    info_path.write_text(text.replace("pairs.jsonl", "copy/data"))
+    assert load(dataset_dir=str(tmp_path / "data"))[1]["train"][0].num_kept == 6
+    info_path.write_text(text.replace("pairs.jsonl", "copy"))
+    with pytest.raises(ValueError, match="is a folder without files of data in itself.*it has the folders data"):
+        load(dataset_dir=str(tmp_path / "data"))
 
 
 @pytest.mark.parametrize(

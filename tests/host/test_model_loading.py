@@ -78,6 +78,15 @@ def test_several_ropes_in_one_model_are_refused_by_name():
         configure(config, "yarn", 200)
 
 
+@pytest.mark.parametrize("name", ["GPT2", "Bloom", "Mamba"])
+def test_a_model_without_rope_is_left_to_the_host(name):
+    """Which says that it has none."""
+    config = getattr(transformers, f"{name}Config")()
+    before = config.to_dict()
+    configure(config, "yarn", 10**6)
+    assert config.to_dict() == before
+
+
 def test_gpt_oss_is_refused_before_anything_is_tokenised(change_config, arguments, monkeypatch):
     path = change_config("gpt_oss", model_type="gpt_oss")
     monkeypatch.setattr("solopo_llamafactory.workflow.load_data", lambda *args, **kwargs: pytest.fail("too late"))

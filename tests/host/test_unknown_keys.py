@@ -33,7 +33,10 @@ def test_what_we_advise_exists_and_what_we_know_does_not():
         ("solopo_alhpa", "did you mean `solopo_alpha`?"),
         ("distance", "did you mean `solopo_distance`?"),
         ("learning_rte", "did you mean `learning_rate`?"),
-        ("frobnicate", "`frobnicate` (remove it)"),
+        ("batch_size", "write `per_device_train_batch_size`"),
+        ("epochs", "write `num_train_epochs`"),
+        ("solopo_beta", "write `pref_beta`"),
+        ("frobnicate", "`frobnicate` (remove it, or look in the README"),
     ],
 )
 def test_the_sentence_says_what_to_write(key, words, arguments):

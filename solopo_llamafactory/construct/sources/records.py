@@ -124,16 +124,25 @@ def read_file(path: str) -> Iterator[tuple[str, dict]]:
 
 def _refuse_several_data_sets(folder: str) -> None:
     """The datasets library would read the folders of several configurations as one data set."""
-    folders = [
-        entry.name
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
-        if entry.is_dir() and entry.name.lower() not in FOLDERS_OF_ONE and _holds_data(entry.path)
-    ]
+    holding = [entry for entry in os.scandir(folder) if entry.is_dir() and _holds_data(entry.path)]
+    parts = [entry for entry in holding if entry.name.lower() in FOLDERS_OF_ONE]
+    for part in parts:
+        _refuse_several_data_sets(part.path)
+    folders = sorted(entry.name for entry in holding if entry not in parts)
     if len(folders) > 1:
         raise ConstructError(
             f"input '{folder}' holds several data sets, in the folders {', '.join(folders)}: name one of them, such as "
             f"'{os.path.join(folder, folders[0])}'."
         )
+
+
+def _lists_configurations(readme: str) -> bool:
+    """Whether a data set's README has the list that the datasets library finds its configurations by."""
+    try:
+        with open(readme, encoding="utf-8", errors="replace") as file:
+            return any(line.startswith("configs:") for line in file)
+    except OSError:
+        return False
 
 
 def _holds_data(folder: str) -> bool:
@@ -148,7 +157,7 @@ def _read_data_set(path: str) -> Iterator[tuple[str, dict]]:
     from datasets.exceptions import DatasetGenerationError
 
     name, _, config = (path, "", "") if os.path.isdir(path) else path.partition(":")
-    if not os.path.isfile(os.path.join(name, "README.md")):  # no list of configurations: each has a folder
+    if not _lists_configurations(os.path.join(name, "README.md")):  # each has a folder
         if config and os.path.isdir(os.path.join(name, config)):
             name, config = os.path.join(name, config), ""
         if os.path.isdir(name):

@@ -126,6 +126,18 @@ def test_configurations_in_folders_are_named(tmp_path):
         assert [record for _, record in read_records(path)] == [{"a": 1}]
 
 
+@pytest.mark.parametrize(
+    "inside, readme", [("data", None), (".", "---\nlicense: mit\n---\n# Leases\n"), ("data", "# Leases")]
+)
+def test_configurations_in_folders_are_named_wherever_they_are(tmp_path, inside, readme):
+    """A README that lists no configurations changes nothing."""
+    for number, name in enumerate(("distractor", "fullwiki")):
+        save(tmp_path / inside / name, {"a": number})
+    if readme is not None:
+        (tmp_path / "README.md").write_text(readme)
+    assert "holds several data sets, in the folders distractor, fullwiki" in refusal(tmp_path)
+
+
 def test_folders_of_the_parts_of_one_data_set_are_read(tmp_path):
     save(tmp_path / "train", {"a": 0})
     save(tmp_path / "validation", {"a": 1})
