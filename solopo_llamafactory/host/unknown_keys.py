@@ -17,6 +17,7 @@ ELSEWHERE = {
     "gamma": "write `simpo_gamma`",
     "label_smoothing": "write `dpo_label_smoothing`",
     "rpo_alpha": "write `pref_ftx`",
+    "max_length": "write `cutoff_len`",
     "max_seq_length": "write `cutoff_len`",
     "max_prompt_length": "write `cutoff_len`, for prompt and answer together",
     "max_completion_length": "write `cutoff_len`, for prompt and answer together",
@@ -103,6 +104,10 @@ ELSEWHERE = {
 }
 
 
+# Arguments of the host's generation which other trainers mean otherwise, and which training does not read.
+WITHOUT_EFFECT = {"max_length"}
+
+
 def refuse_unknown_keys(args: dict[str, Any] | list[str], classes: Iterable[type]) -> None:
     """Raise ValueError, in one sentence, for arguments that are fields of none of the host's dataclasses.
 
@@ -110,7 +115,7 @@ def refuse_unknown_keys(args: dict[str, Any] | list[str], classes: Iterable[type
         args: the content of a YAML file, or the words of a command line.
         classes: the dataclasses that the host parses.
     """
-    known = {field.name for each in classes for field in dataclasses.fields(each)}
+    known = {field.name for each in classes for field in dataclasses.fields(each)} - WITHOUT_EFFECT
     unknown = [key for key in _keys(args) if key not in known]
     if not isinstance(args, dict):  # argparse takes beginnings of names, and `--no_...` for some switches
         unknown = [key for key in unknown if not any(name.startswith(key.removeprefix("no_")) for name in known)]
