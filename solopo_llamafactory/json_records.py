@@ -36,6 +36,7 @@ TAR = slice(257, 262), b"ustar"
 # Keys under which data sets keep their records beside a version, a licence and the like.
 WRAPPERS = ("data", "examples", "instances", "items", "questions", "records", "rows", "samples", "entries", "pairs")
 WRAPPERS += ("train", "validation", "valid", "dev", "test", "eval")
+IDS = ("id", "_id")  # a file with one record may hold a list under such a name, as our own files of samples do
 SPACE = re.compile(r"[ \t\r\n]*")
 # JSON can spell half of a surrogate pair, which is no character and which no table or tokenizer takes.
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -221,6 +222,8 @@ def _read_objects(path: str | Path, text: str) -> Iterator[Record]:
 
 def _unwrap(path: str | Path, record: dict[str, Any]) -> list[Record]:
     """The records that a file's only object holds, none where it is a record itself."""
+    if any(isinstance(record.get(key), (str, int)) for key in IDS):
+        return []
     wrappers = record if len(record) == 1 else WRAPPERS
     lists = [key for key in wrappers if _is_list_of_objects(record.get(key))]
     if len(lists) > 1:

@@ -217,3 +217,10 @@ def test_damage_in_a_file_of_utf_8_is_no_other_encoding(tmp_path, line):
 )
 def test_half_of_a_character(record, field):
     assert half_character_field(record) == field
+
+
+@pytest.mark.parametrize("name", ["samples", "data", "questions", "evidence"])
+def test_the_only_record_of_a_file_is_not_taken_apart(tmp_path, name):
+    """Our own files of samples and answers begin with one line."""
+    record = {"id": "q0", name: [{"text": "Paris", "finish": "stop"}]}
+    assert read(tmp_path, json.dumps(record).encode() + b"\n") == [("line 1", record)]
