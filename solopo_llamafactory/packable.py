@@ -105,27 +105,38 @@ def packing_obstacle(model: PreTrainedModel, max_length: int) -> str | None:
     except Exception as err:  # whatever a foreign model raises here, the padded batch still works
         return f"a trial forward pass failed ({type(err).__name__}: {str(err).splitlines()[0] if str(err) else ''})"
 
-    if trial.logits.shape[1] != TRIAL_LOGITS:
-        return "its forward ignores `logits_to_keep` as a tensor of positions"
-    num_layers = getattr(text_config, "num_hidden_layers", None)
-    if len(trial.attention_calls) != num_layers:
-        layers = f"{len(trial.attention_calls)} of its {num_layers} layers"
-        return f"{layers} use transformers' attention interface"
+    if (obstacle := trial_obstacle(trial, model)) is not None:
+        return obstacle
     for call in trial.attention_calls:
-        if call.pop("packed_row", None) is not trial.layout:
-            return "its layers do not pass keyword arguments on to the attention"
-        mask = call.pop("attention_mask")
-        if mask is not None and not hasattr(mask, "local_size"):
-            return "its layers make an attention mask of their own"
-        for size in (getattr(mask, "local_size", None), call.get("sliding_window")):
+        for size in (getattr(call["attention_mask"], "local_size", None), call.get("sliding_window")):
             if size is not None and size < max_length:
                 return f"its attention sees {size} tokens at a time, fewer than the longest sequence of {max_length}"
-        extra = [
-            name for name, value in call.items() if value is not None and value is not False and name not in HARMLESS
-        ]
-        if extra:
-            return f"its attention uses `{extra[0]}`, which packed rows do not"
+        if extra := further_argument(call, HARMLESS):
+            return f"its attention uses `{extra}`, which packed rows do not"
     return None
+
+
+def trial_obstacle(trial: "Trial", model: PreTrainedModel) -> str | None:
+    """Why the model's attention cannot be replaced by another function, as far as its trial tells."""
+    if trial.logits.shape[1] != TRIAL_LOGITS:
+        return "its forward ignores `logits_to_keep` as a tensor of positions"
+    num_layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    if len(trial.attention_calls) != num_layers:
+        return f"{len(trial.attention_calls)} of its {num_layers} layers use transformers' attention interface"
+    for call in trial.attention_calls:
+        if call.get("packed_row") is not trial.layout:
+            return "its layers do not pass keyword arguments on to the attention"
+        if call["attention_mask"] is not None and not hasattr(call["attention_mask"], "local_size"):
+            return "its layers make an attention mask of their own"
+    return None
+
+
+def further_argument(call: dict, known: set[str]) -> str | None:
+    """The first argument of a call of attention that says something and is not known."""
+    known = known | {"packed_row", "attention_mask"}
+    return next(
+        (name for name, value in call.items() if value is not None and value is not False and name not in known), None
+    )
 
 
 def last_layer(model: PreTrainedModel) -> nn.Module | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from ..packable import HARMLESS, TRIAL_LOGITS, check_rope, run_on_meta
+from ..packable import HARMLESS, check_rope, further_argument, run_on_meta, trial_obstacle
 from .errors import UnfitError
 from .passes import fill, grow
 from .slots import Slots
@@ -47,26 +47,13 @@ def fit_of(model: PreTrainedModel, longest: int) -> Fit:
     except Exception as err:  # whatever a foreign model raises here
         said = str(err).splitlines()[0] if str(err) else ""
         raise UnfitError(f"a trial forward pass failed ({type(err).__name__}: {said})") from None
-    if trial.logits.shape[1] != TRIAL_LOGITS:
-        raise UnfitError("its forward ignores `logits_to_keep`")
-    num_layers = model.config.get_text_config().num_hidden_layers
-    if len(trial.attention_calls) != num_layers:
-        layers = f"{len(trial.attention_calls)} of its {num_layers} layers"
-        raise UnfitError(f"{layers} use transformers' attention interface")
+    if (obstacle := trial_obstacle(trial, model)) is not None:
+        raise UnfitError(obstacle)
     for call in trial.attention_calls:
-        if call.pop("packed_row", None) is not trial.layout:
-            raise UnfitError("its layers do not pass keyword arguments on to the attention")
-        mask = call.pop("attention_mask")
-        if mask is not None and not hasattr(mask, "local_size"):
-            raise UnfitError("its layers make an attention mask of their own")
-        if getattr(mask, "local_size", None) != call.get("sliding_window"):
+        if getattr(call["attention_mask"], "local_size", None) != call.get("sliding_window"):
             raise UnfitError("its attention's window is no plain sliding one")
-        known = HARMLESS | {"softcap"}
-        extra = [
-            name for name, value in call.items() if value is not None and value is not False and name not in known
-        ]
-        if extra:
-            raise UnfitError(f"its attention uses `{extra[0]}`")
+        if extra := further_argument(call, HARMLESS | {"softcap"}):
+            raise UnfitError(f"its attention uses `{extra}`")
     try:
         difference = difference_to_plain(model)
     except RuntimeError as err:
