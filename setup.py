@@ -15,7 +15,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["solopo_llamafactory", "solopo_llamafactory.*"]),
-    package_data={"solopo_llamafactory": ["*/*.jinja", "pages/style.css"]},
+    package_data={"solopo_llamafactory": ["*/*.jinja", "common/pages/style.css"]},
     python_requires=">=3.11",
     install_requires=[
         "llamafactory>=0.9.5,<0.10",

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .cells import SUITES, Cell, suite
-from .results import Results
+from .results_file import Results
 from .table import write_report
 from .worker import job_of
 from .workload import ROOT, lengths_of, write_workload

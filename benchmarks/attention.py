@@ -14,8 +14,14 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from solopo_llamafactory.attention import GPU_LENGTH_MULTIPLE, eager_spans, flash_spans, sdpa_spans, varlen_inputs
-from solopo_llamafactory.packing import Example, RowLayout, pack, sequences_of
+from solopo_llamafactory.data.packing import Example, RowLayout, pack, sequences_of
+from solopo_llamafactory.model.attention import (
+    GPU_LENGTH_MULTIPLE,
+    eager_spans,
+    flash_spans,
+    sdpa_spans,
+    varlen_inputs,
+)
 
 from .cells import ANSWER, JITTER, SHORT_PROMPT
 

@@ -13,7 +13,7 @@ import time
 
 from torch.utils.data import DataLoader
 
-from solopo_llamafactory.json_records import read_json_records
+from solopo_llamafactory.common.json_records import read_json_records
 
 from .cells import ANSWER, SHORT_PROMPT
 from .workload import ROOT
@@ -60,8 +60,8 @@ def make_processor():
     from llamafactory.hparams import DataArguments
     from transformers import AutoTokenizer
 
-    from solopo_llamafactory.processor import SolopoDatasetProcessor
-    from solopo_llamafactory.tiny import make_tiny_model
+    from solopo_llamafactory.data.processor import SolopoDatasetProcessor
+    from solopo_llamafactory.model.tiny import make_tiny_model
 
     with tempfile.TemporaryDirectory() as folder:
         make_tiny_model(folder, texts=paragraphs(), vocab_size=VOCABULARY, hidden_size=8, num_layers=1)
@@ -108,8 +108,8 @@ def make_rows(tokenizer, count: int, short: int, long: int) -> list[dict]:
 
 def collator_rates(features: list[dict], batches: int, workers: int) -> tuple[float, float]:
     """Examples and packed tokens a second, from the first batch on (starting the workers does not count)."""
-    from solopo_llamafactory.collator import SolopoCollator
-    from solopo_llamafactory.packing import sequences_of
+    from solopo_llamafactory.data.collator import SolopoCollator
+    from solopo_llamafactory.data.packing import sequences_of
 
     dataset = list(itertools.islice(itertools.cycle(features), batches))
     collator = SolopoCollator(sequences_of("both"), packed=True, pad_token_id=0)

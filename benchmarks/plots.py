@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from .cells import METHODS
-from .results import groups_of, time_ratio
+from .results_file import groups_of, time_ratio
 
 
 COLORS = {"host": "tab:gray", "long": "tab:orange", "solopo": "tab:blue"}

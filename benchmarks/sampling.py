@@ -26,9 +26,11 @@ from pathlib import Path
 
 import torch
 
-from solopo_llamafactory.construct import engines, sampling, streaming
-from solopo_llamafactory.construct.engines import EngineSampler
-from solopo_llamafactory.construct.sampling_arguments import SamplingArguments
+from solopo_llamafactory.sampling import engine as engines
+from solopo_llamafactory.sampling import loop as sampling
+from solopo_llamafactory.sampling import streaming
+from solopo_llamafactory.sampling.arguments import SamplingArguments
+from solopo_llamafactory.sampling.engine import EngineSampler
 
 from .cells import JITTER, TINY_FACTOR
 from .workload import ROOT, TEMPLATE, TEMPLATE_TOKENS, vocabulary, write_model

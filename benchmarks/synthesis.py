@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 
 from solopo_llamafactory.construct.arguments import BuildArguments
-from solopo_llamafactory.construct.contexts import synthesize
-from solopo_llamafactory.construct.rendering import Renderer
-from solopo_llamafactory.tiny import make_tiny_model
+from solopo_llamafactory.construct.synthesize import synthesize
+from solopo_llamafactory.model.tiny import make_tiny_model
+from solopo_llamafactory.questions.rendering import Renderer
 
 from .data_side import VOCABULARY, paragraphs
 

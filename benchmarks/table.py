@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from solopo_llamafactory.cost import ModelShape, packed_row_load, padded_long_load
+from solopo_llamafactory.data.cost import ModelShape, packed_row_load, padded_long_load
 
 from .cells import METHODS, Cell
 from .plots import draw_plots
-from .results import groups_of, latest_rows, time_ratio
+from .results_file import groups_of, latest_rows, time_ratio
 from .workload import config_of, lengths_of
 
 

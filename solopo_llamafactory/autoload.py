@@ -12,7 +12,7 @@ import os
 import sys
 
 
-# Host module -> function of `host.join` to call with it once it is loaded. `hparams.parser` is the first host module
+# Host module -> function of `hooks.join` to call with it once it is loaded. `hparams.parser` is the first host module
 # that is always imported after torch, and `read_args` in it is called before any training starts. `webui.components.train`
 # is the web UI's first one that is.
 HOOKED_MODULES = {
@@ -70,7 +70,7 @@ class _HostImportHook:
 
 def _join(module) -> None:
     try:
-        from .host import join
+        from .hooks import join
 
         getattr(join, HOOKED_MODULES[module.__name__])(module)
     except Exception as err:

@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         names = list(COMMANDS)
         print(f"solopo: '{command}' is not a command: write {', '.join(names[:-1])} or {names[-1]}.", file=sys.stderr)
         return 1
-    from .construct.errors import ConstructError
+    from .common.errors import ConstructError
 
     try:
         COMMANDS[command](rest)
@@ -72,21 +72,21 @@ def main(argv: list[str] | None = None) -> int:
 
 def construction_step(name: str, argv: list[str]) -> None:
     """`solopo build` or one of its steps: checks its arguments before anything heavy is imported."""
+    from .common.config import help_text, parse
     from .construct.arguments import BuildArguments
-    from .construct.parsing import help_text, parse
 
     if not argv or "-h" in argv or "--help" in argv:
         print(help_text(BuildArguments, usage=f"solopo {name} [CONFIG.yaml] [key=value ...]"))
         return
     args = parse(BuildArguments, argv)
-    from .construct.build import STEPS
+    from .construct.run import STEPS
 
     STEPS[name](args)
 
 
 def evaluation(argv: list[str]) -> None:
     """`solopo eval`: checks its arguments before anything heavy is imported."""
-    from .construct.parsing import describe, help_text, parse
+    from .common.config import describe, help_text, parse
     from .evaluate.arguments import EvalArguments, EvalModel
 
     if not argv or "-h" in argv or "--help" in argv:
@@ -115,7 +115,7 @@ def compare(argv: list[str]) -> None:
     output = folders.pop("output", None)
     if not folders:
         raise CommandError("no model is given: write for example base=saves/lm_eval/base before output=FILE.md.")
-    from .evaluate.paper import compare as compare_with_paper
+    from .evaluate.compare import compare as compare_with_paper
 
     print(compare_with_paper(folders, output), end="")
 
@@ -137,7 +137,7 @@ def tiny_model(argv: list[str]) -> None:
     if "=" in output or os.path.isfile(output):
         raise CommandError(f"'{output}' is no folder to write to: give the output folder first.")
     texts = demo_texts()
-    from .tiny import make_tiny_model
+    from .model.tiny import make_tiny_model
 
     make_tiny_model(output, family=family, texts=texts)
     print(f"Wrote a tiny {family} model to {output}.")
@@ -145,8 +145,8 @@ def tiny_model(argv: list[str]) -> None:
 
 def demo_texts() -> list[str]:
     """The different paragraphs of the demo corpus, in the file's order."""
+    from .common.json_records import read_json_records
     from .construct.arguments import DEMO_CORPUS
-    from .json_records import read_json_records
 
     try:
         records = [record for _, record in read_json_records(DEMO_CORPUS)]

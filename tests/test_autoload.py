@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, last_words, make_rows, read_logs, write_dataset
+from tests.helpers.runs import ROOT, last_words, make_rows, read_logs, write_dataset
 
 
 def run_python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:

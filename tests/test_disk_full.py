@@ -1,6 +1,6 @@
 """A disk that is full: one sentence says what cannot be written, and what was written before stays.
 
-A limit on the size of a file takes the place of the disk; for `solopo sample` see construct/test_sampling.py.
+A limit on the size of a file takes the place of the disk; for `solopo sample` see sampling/test_loop.py.
 """
 
 import resource
@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
-from conftest import make_rows, read_logs, run_host, write_dataset
-from solopo_llamafactory.construct.errors import ConstructError
-from solopo_llamafactory.construct.files import atomic_writer
-from solopo_llamafactory.host.checkpoints import last_complete_checkpoint
-from solopo_llamafactory.host.tokenized import FINGERPRINT_FILE, save_tokenized
-from solopo_llamafactory.reference import ReferenceTable
+from solopo_llamafactory.common.errors import ConstructError
+from solopo_llamafactory.common.files import atomic_writer
+from solopo_llamafactory.data.tokenized import FINGERPRINT_FILE, save_tokenized
+from solopo_llamafactory.hooks.checkpoints import last_complete_checkpoint
+from solopo_llamafactory.train.reference import ReferenceTable
+from tests.helpers.runs import make_rows, read_logs, run_host, write_dataset
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import (
+from tests.helpers.runs import (
     ROOT,
     last_words,
     launch,
@@ -151,7 +151,7 @@ def test_tiled_mlps_under_deepspeed(stage, arguments, tmp_path):
 
 TRAIN_AND_WATCH_THE_REFERENCE = """
 import json, os, sys
-import solopo_llamafactory.assembly as assembly
+import solopo_llamafactory.train.assembly as assembly
 from llamafactory.train.tuner import run_exp
 
 create, step, models = assembly.create_ref_model, assembly.SolopoTrainer.training_step, []
@@ -221,7 +221,7 @@ def test_fsdp2_equals_one_process(tuning, arguments, tmp_path):
     (tmp_path / "config.yaml").write_text(json.dumps(sharded))
     result = run_command(
         ["accelerate", "launch", "--config_file", str(tmp_path / "fsdp2.yaml"), "--main_process_port", "0"]
-        + [str(ROOT / "tests/fsdp_on_cpu.py"), str(tmp_path / "config.yaml")],
+        + [str(ROOT / "tests/helpers/fsdp_on_cpu.py"), str(tmp_path / "config.yaml")],
         HF_HOME=str(tmp_path / "cache"),
     )
     assert result.returncode == 0, last_words(result)

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import (
+from tests.helpers.runs import (
     ROOT,
     command_environment,
     kill_family,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from conftest import last_words, launch, read_logs
+from tests.helpers.runs import last_words, launch, read_logs
 
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

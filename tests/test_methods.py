@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from conftest import run_host
+from tests.helpers.runs import run_host
 
 
 TOKENS = torch.arange(10, 40)[None]

@@ -3,10 +3,10 @@
 import pytest
 import torch
 import transformers
-from test_attention import assert_same, make_examples, packed_logps, padded_logps, plain_logps
 
-from solopo_llamafactory.packable import last_layer, text_part, use_packed_attention
-from solopo_llamafactory.packing import sequences_of
+from solopo_llamafactory.data.packing import sequences_of
+from solopo_llamafactory.model.probe import last_layer, text_part, use_packed_attention
+from tests.model.test_attention import assert_same, make_examples, packed_logps, padded_logps, plain_logps
 
 
 TEXT = {
@@ -96,7 +96,7 @@ def trained_gradients(model, logps: torch.Tensor) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("family, text, vision, packs", FAMILIES)
 def test_packed_where_right_and_padded_equals_plain_forwards(family, text, vision, packs, monkeypatch):
-    monkeypatch.setattr("test_attention.gradients", trained_gradients)
+    monkeypatch.setattr("tests.model.test_attention.gradients", trained_gradients)
     model = make_model(family, text, vision)
     examples, sequences = make_examples(2), sequences_of("both")
     logps = plain_logps(model, examples, sequences)
@@ -149,7 +149,7 @@ def test_only_layers_of_the_language_model_are_checkpointed(gemma3, train, monke
         def __init__(self, layers, number):
             seen.append([type(layer).__name__ for layer in layers])
 
-    monkeypatch.setattr("solopo_llamafactory.trainer.FixedCheckpointing", Fixed)
+    monkeypatch.setattr("solopo_llamafactory.train.trainer.FixedCheckpointing", Fixed)
     with pytest.raises(AttributeError, match="micro_batch"):  # far enough
         train(model_name_or_path=gemma3)
     assert seen == [["Gemma3DecoderLayer"] * 2]

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from llamafactory.hparams import get_train_args
 
-from conftest import ROOT, last_words, make_rows, needs_compiler, read_logs, run_command
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.evaluate.arguments import EvalArguments
+from tests.helpers.runs import ROOT, last_words, make_rows, needs_compiler, read_logs, run_command
 
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))

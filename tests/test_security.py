@@ -6,10 +6,17 @@ import re
 import pytest
 import yaml
 
-from conftest import ROOT
+from tests.helpers.runs import ROOT
 
 
-CODE = sorted([*ROOT.glob("solopo_llamafactory/**/*.py"), *ROOT.glob("benchmarks/**/*.py"), ROOT / "setup.py"])
+CODE = sorted(
+    [
+        *ROOT.glob("solopo_llamafactory/**/*.py"),
+        *ROOT.glob("benchmarks/**/*.py"),
+        *ROOT.glob("experiments/**/*.py"),
+        ROOT / "setup.py",
+    ]
+)
 RECIPES = sorted(ROOT.glob("recipes/**/*.yaml"))
 TEXTS = sorted(path for pattern in ("**/*.md", "recipes/**/*.yaml", "Makefile") for path in ROOT.glob(pattern))
 TEXTS = [path for path in TEXTS if not {".venv", "saves", "build"} & set(path.relative_to(ROOT).parts)]

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from .errors import ConstructError
-from .parsing import check_types, require
-from .sampling_arguments import SamplingArguments
+from ..common.config import check_types, require
+from ..common.errors import ConstructError
+from ..sampling.arguments import SamplingArguments
 
 
 DEMO_CORPUS = "data/demo_corpus.jsonl"

@@ -8,15 +8,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from ..common.errors import ConstructError
+from ..common.files import atomic_writer, read_json, read_rows, write_json, write_line
+from ..questions.rendering import Renderer
+from ..questions.sub_em import mentions_after_marker, sub_em
+from ..questions.text import normalize
+from ..sampling.loop import Sample, read_samples
+from ..sampling.marks import CUT_OFF, NO_ANSWER, Marks, remarks
 from .arguments import BuildArguments
-from .contexts import read_contexts, reasons
-from .errors import ConstructError
-from .files import atomic_writer, read_json, read_rows, write_json, write_line
-from .marks import CUT_OFF, NO_ANSWER, Marks, remarks
-from .rendering import Renderer
-from .sampling import Sample, read_samples
-from .sub_em import mentions_after_marker, sub_em
-from .text import normalize
+from .synthesize import read_contexts, reasons
 
 
 @dataclass(frozen=True)

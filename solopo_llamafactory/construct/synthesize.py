@@ -1,286 +1,199 @@
-"""Contexts: the gold paragraphs of a question among as many distractors as fill a token budget."""
+"""`solopo synthesize`: the short and the long context of each question, in `contexts.jsonl`."""
 
+import multiprocessing
+import os
 import random
-from bisect import bisect_right
+import signal
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 
-from .errors import Skip
-from .prompts import body, heading, make_prompt
-from .rendering import Renderer
-from .sources import Document, Question
-from .text import answer_words, has_answer, normalize
-
-
-TOLERANCE = 0.02  # of a budget
-
-# (rng, total, count) -> places from 0 of `count` pieces of evidence, in hop order, among `total` documents.
-Placement = Callable[[random.Random, int, int], Sequence[int]]
+from ..common.errors import ConstructError, Skip
+from ..common.files import atomic_writer, input_stamps, read_json, read_rows, write_json, write_line
+from ..questions.contexts import Context, Synthesizer
+from ..questions.corpus import read_corpus
+from ..questions.rendering import Renderer
+from ..questions.sources import SOURCES, Question, read_questions
+from .arguments import BuildArguments, SourceArguments
 
 
-@dataclass(frozen=True)
-class Context:
-    """A finished prompt; `positions` are the document numbers of the evidence, in hop order."""
-
-    prompt: str
-    tokens: int
-    documents: int
-    positions: tuple[int, ...]
-    shortfall: bool  # room for a document like the others is left, and none fits
-
-    @property
-    def depths(self) -> list[float]:
-        """Where the evidence stands: 0 is the first document, 1 the last."""
-        return [(position - 1) / max(1, self.documents - 1) for position in self.positions]
+# Arguments that change the contexts.
+SHAPING = ("source", "input", "corpus", "tokenizer", "template", "short_tokens", "long_tokens", "seed", "verify")
+SHAPING += ("allow_answer_in_distractors",)
+MAX_WORKERS = 16
+BATCH = 32  # questions of a process at a time
 
 
-class Pool:
-    """All different documents of a run, each tokenised once."""
+def synthesize(args: BuildArguments, renderer: Renderer) -> dict:
+    """Write `contexts.jsonl` and `synthesis.json`, complete or not at all, and return what the latter holds.
 
-    def __init__(self, questions: Sequence[Question], corpus: Sequence[Document], renderer: Renderer) -> None:
-        self.documents: list[Document] = []
-        self.words: list[str] = []  # normalised titles and texts with a space on both sides, for whole-word search
-        self.keys: list[str] = []  # normalised texts
-        self._index: dict[str, int] = {}
-        self._renderer = renderer
-        self._headings: list[int] = []
-        listed = (document for question in questions for document in (*question.evidence, *question.distractors))
-        for document in chain(listed, corpus):
-            key = normalize(document.text)
-            if key and key not in self._index:
-                self._index[key] = len(self.documents)
-                self.documents.append(document)
-                self.words.append(f" {normalize(document.title)} {key} ")
-                self.keys.append(key)
-        self.costs = renderer.piece_lengths([body(document) for document in self.documents])
-        self.by_cost = sorted(range(len(self.costs)), key=lambda i: (self.costs[i], i))
-        self._sorted_costs = [self.costs[i] for i in self.by_cost]
-        self.median_cost = self._sorted_costs[len(self._sorted_costs) // 2] if self._sorted_costs else 0
+    Raises:
+        ConstructError: when no context could be made.
+    """
+    from tqdm import tqdm
 
-    def indices(self, documents: Sequence[Document]) -> list[int]:
-        """Pool indices of documents, each once (texts that differ in case or punctuation alone are the same)."""
-        keys = [normalize(document.text) for document in documents]
-        return list(dict.fromkeys(self._index[key] for key in keys if key))
+    questions = read_questions(args.source, args.input)
+    corpus = [] if args.corpus is None else read_corpus(args.corpus)
+    synthesizer = Synthesizer(
+        questions, renderer, args.seed, corpus, args.verify, allow_answer=args.allow_answer_in_distractors
+    )
 
-    def heading_cost(self, number: int) -> int:
-        """Tokens of `Document i:`."""
-        if number >= len(self._headings):
-            numbers = range(len(self._headings), 2 * number + 64)
-            self._headings += self._renderer.piece_lengths([heading(i) for i in numbers])
-        return self._headings[number]
+    # A cut to a part must not keep the file's head alone.
+    order = list(questions)
+    random.Random(f"{args.seed}|order").shuffle(order)
+    tasks = [(question, args.long_budgets[i % len(args.long_budgets)]) for i, question in enumerate(order)]
+    written, skipped, shortfalls = 0, Counter(), Counter()
+    with (
+        atomic_writer(args.contexts_path) as file,
+        tqdm(total=min(args.contexts_wanted, len(order)), desc="contexts", dynamic_ncols=True) as progress,
+    ):
+        make = _ContextMaker(synthesizer, args.short_tokens)
+        for (question, budget), made in zip(tasks, map_in_order(make, tasks, workers_of(args))):
+            if isinstance(made, str):
+                skipped[made] += 1
+                continue
+            short, long = made
+            write_line(file, make_row(args, question, short, long, budget))
+            shortfalls.update({"short": int(short.shortfall), "long": int(long.shortfall)})
+            progress.update()
+            written += 1
+            if written == args.contexts_wanted:
+                break
+        if not written:
+            raise ConstructError(
+                f"no context could be made from '{args.input}' ({reasons(skipped)}): {_what_to_change(skipped)}."
+            )
+    summary = {
+        "arguments": shaping_arguments(args),
+        "questions": len(questions),
+        "written": written,
+        "skipped": dict(skipped.most_common()),
+        "shortfalls": {view: shortfalls[view] for view in ("short", "long")},
+    }
+    write_json(args.synthesis_path, summary)
+    return summary
 
-    def up_to(self, room: int) -> Iterator[int]:
-        """Indices of the documents whose body fits in `room` tokens, the longest first."""
-        for place in range(bisect_right(self._sorted_costs, room) - 1, -1, -1):
-            yield self.by_cost[place]
+
+def read_contexts(args: BuildArguments) -> Iterator[dict]:
+    """The rows of contexts.jsonl as sampling takes them: their short prompt as `prompt`, without the long one."""
+    for row in read_rows(args.contexts_path, "synthesize"):
+        del row["long_prompt"]  # by far the largest part
+        row["prompt"] = row.pop("short_prompt")
+        yield row
 
 
-class Synthesizer:
-    """Makes the contexts of one question after another from a shared pool.
+def _what_to_change(skipped: Counter[str]) -> str:
+    wanted = {
+        "raise short_tokens and long_tokens, or give shorter evidence": any(
+            "evidence alone over" in key for key in skipped
+        ),
+        "give more documents (a corpus), or lower short_tokens": "too few distractors" in skipped,
+    }
+    return ", or ".join(text for text, is_wanted in wanted.items() if is_wanted) or "give other questions"
+
+
+def existing(args: BuildArguments) -> dict | None:
+    """What `synthesize` would return, where an earlier run has left the very same contexts."""
+    path = args.synthesis_path
+    if not (path.is_file() and args.contexts_path.is_file()):
+        return None
+    summary = read_json(path, "synthesize")
+    return summary if summary.get("arguments") == shaping_arguments(args) else None
+
+
+def shaping_arguments(args: BuildArguments) -> dict:
+    """What the contexts depend on: arguments, and size and time of what is read from disk."""
+    shaping = {name: getattr(args, name) for name in SHAPING} | {"num_contexts": args.contexts_wanted}
+    paths = {"input": args.input, "corpus": args.corpus, "tokenizer": os.path.join(args.tokenizer, "tokenizer.json")}
+    return shaping | input_stamps(paths)
+
+
+def make_row(args: BuildArguments, question: Question, short: Context, long: Context, budget: int) -> dict:
+    """A line of `contexts.jsonl`."""
+    return {
+        "id": question.id,
+        "question": question.text,
+        "answers": list(question.answers),
+        "hops": question.num_hops,
+        "short_prompt": short.prompt,
+        "long_prompt": long.prompt,
+        "evidence": [{"title": document.title, "text": document.text} for document in question.evidence],
+        "meta": {
+            "source": args.source,
+            "licence": SOURCES[args.source].licence,
+            "template": args.template,
+            "seed": args.seed,
+            "budgets": {"short": args.short_tokens, "long": budget},
+            "tokens": {"short": short.tokens, "long": long.tokens},
+            "documents": {"short": short.documents, "long": long.documents},
+            "evidence_positions": {"short": list(short.positions), "long": list(long.positions)},
+            "evidence_depths": {"short": short.depths, "long": long.depths},
+        },
+    }
+
+
+def reasons(skipped: Counter[str] | dict[str, int]) -> str:
+    """Counts by reason, the commonest first."""
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items(), key=lambda x: (-x[1], x[0])))
+
+
+def workers_of(args: SourceArguments) -> int:
+    """How many processes synthesize."""
+    return args.preprocessing_num_workers or min(MAX_WORKERS, os.cpu_count() or 1)
+
+
+class _ContextMaker:
+    """The two contexts of a question, or the reason why there are none."""
+
+    def __init__(self, synthesizer: Synthesizer, short_tokens: int) -> None:
+        self.synthesizer = synthesizer
+        self.short_tokens = short_tokens
+
+    def __call__(self, task: tuple[Question, int]) -> tuple[Context, Context] | str:
+        question, long_tokens = task
+        try:
+            if question.problem is not None:
+                raise Skip(question.problem)
+            return self.synthesizer.contexts(question, self.short_tokens, long_tokens)
+        except Skip as skip:
+            return str(skip)
+
+
+_make: Callable | None = None  # in a forked process: what it inherited
+_tasks: Sequence = ()
+
+
+def map_in_order(make: Callable, tasks: Sequence, workers: int, batch_size: int = BATCH) -> Iterator:
+    """`map`, spread over forked processes that share the pool of documents; in order, and not far ahead of the reader.
 
     Args:
-        questions: all of the run, for their documents.
-        corpus: further documents to draw from.
-        verify: count the tokens of each finished prompt; else its parts' sum, an upper bound, must do.
-        allow_answer: keep distractors with an answer in them.
+        batch_size: tasks of a process at a time.
     """
-
-    def __init__(
-        self,
-        questions: Sequence[Question],
-        renderer: Renderer,
-        seed: int,
-        corpus: Sequence[Document] = (),
-        verify: bool = True,
-        allow_answer: bool = False,
-    ) -> None:
-        self.renderer = renderer
-        self.seed = seed
-        self.pool = Pool(questions, corpus, renderer)
-        self.verify = verify
-        self.allow_answer = allow_answer
-
-    def contexts(self, question: Question, short_tokens: int, long_tokens: int) -> tuple[Context, Context]:
-        """Returns the short and the long context, or raises `Skip`."""
-        candidates = self.candidates(question)
-        gold_tokens = self.gold_tokens(question)
-        budgets = {"short": short_tokens, "long": long_tokens}
-        for view, budget in budgets.items():
-            if budget and gold_tokens > budget:
-                raise Skip(f"evidence alone over {view}_tokens")
-        (short,), (long,) = (
-            self.fit(question, candidates, gold_tokens, budget, f"{view} positions", [scattered])[0]
-            for view, budget in budgets.items()
-        )
-        if long.documents <= short.documents:
-            raise Skip("too few distractors")
-        return short, long
-
-    def candidates(self, question: Question) -> "Candidates":
-        """What may stand beside a question's evidence."""
-        answers = [] if self.allow_answer else answer_words(question.answers)
-        return Candidates(self.pool, question, answers, random.Random(f"{self.seed}|{question.id}|distractors"))
-
-    def gold_tokens(self, question: Question) -> int:
-        """Tokens of the prompt with the evidence alone."""
-        return self.renderer.count(make_prompt(question.evidence, question.text))
-
-    def fit(
-        self,
-        question: Question,
-        candidates: "Candidates",
-        gold_tokens: int,
-        budget: int,
-        key: str,
-        placements: Sequence[Placement],
-        chosen: Sequence[int] = (),
-    ) -> tuple[list[Context], list[int]]:
-        """One context for each placement, of the same documents within the budget.
-
-        Args:
-            key: names the random order of the distractors among this question's contexts.
-            chosen: pool indices of distractors to begin with, those of a smaller context.
-
-        Returns:
-            The contexts, and the pool indices of their distractors.
-
-        Raises:
-            Skip: when the evidence takes more than the budget.
-        """
-        num_gold = len(question.evidence)
-        chosen = self._fill(candidates, gold_tokens, num_gold, budget, chosen) if budget else []
-
-        # The sum of the pieces is an estimate (an upper bound for common tokenizers): the rendered prompt decides.
-        shrinking = False
-        while True:
-            laid_out = [self.lay_out(question, chosen, key, placement) for placement in placements]
-            prompts = [make_prompt(documents, question.text) for documents, _ in laid_out]
-            tokens = gold_tokens + self._cost(chosen, num_gold)
-            counts = [tokens] * len(prompts)
-            total = num_gold + len(chosen)
-            if budget == 0 or not self.verify:
-                break
-            # Parts that add up to the token in one order do so in the others.
-            if (first := self.renderer.count(prompts[0])) != tokens:
-                counts = [first, *(self.renderer.count(prompt) for prompt in prompts[1:])]
-            tokens = max(counts)
-            if tokens > budget:
-                if not chosen:
-                    raise Skip(f"evidence alone over {budget} tokens")
-                chosen.pop()
-                shrinking = True
-            elif shrinking or (extra := candidates.best_fit(budget - tokens, total, chosen)) is None:
-                break
-            else:
-                chosen.append(extra)
-        costs = [self.pool.costs[index] for index in chosen] or [self.pool.median_cost]
-        shortfall = not shrinking and budget - tokens > max(TOLERANCE * budget, sum(costs) / len(costs))
-        contexts = [
-            Context(prompt, count, total, positions, shortfall)
-            for prompt, count, (_, positions) in zip(prompts, counts, laid_out)
-        ]
-        return contexts, chosen
-
-    def _cost(self, chosen: Sequence[int], num_gold: int) -> int:
-        """Tokens of distractors beside `num_gold` pieces of evidence, each counted by itself."""
-        pool = self.pool
-        return sum(pool.costs[index] + pool.heading_cost(num_gold + i) for i, index in enumerate(chosen, start=1))
-
-    def _fill(
-        self, candidates: "Candidates", gold_tokens: int, num_gold: int, budget: int, chosen: Sequence[int]
-    ) -> list[int]:
-        """Picks distractors beside those chosen: the question's own, then the pool at random, the last by best fit."""
-        pool = self.pool
-        chosen, taken = list(chosen), set(chosen)
-        room = budget - gold_tokens - self._cost(chosen, num_gold)
-        for index, is_own in candidates.in_order():
-            if index in taken:
-                continue
-            cost = pool.costs[index] + pool.heading_cost(num_gold + len(chosen) + 1)
-            if cost <= room:
-                chosen.append(index)
-                room -= cost
-                continue
-            if not is_own:
-                break
-        while (index := candidates.best_fit(room, num_gold + len(chosen), chosen)) is not None:
-            chosen.append(index)
-            room -= pool.costs[index] + pool.heading_cost(num_gold + len(chosen))
-        return chosen
-
-    def lay_out(
-        self, question: Question, chosen: Sequence[int], key: str, placement: Placement
-    ) -> tuple[list[Document], tuple[int, ...]]:
-        """Puts the evidence at its places among distractors in a random order, the same for the same key."""
-        rng = random.Random(f"{self.seed}|{question.id}|{key}")
-        others = [self.pool.documents[index] for index in chosen]
-        rng.shuffle(others)
-        total = len(others) + len(question.evidence)
-        places = placement(rng, total, len(question.evidence))
-        by_place = dict(zip(places, question.evidence))
-        rest = iter(others)
-        documents = [by_place[place] if place in by_place else next(rest) for place in range(total)]
-        return documents, tuple(place + 1 for place in places)
+    if workers == 1 or len(tasks) <= batch_size:
+        yield from map(make, tasks)
+        return
+    global _make, _tasks
+    _make, _tasks = make, tasks
+    try:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _prepare_process) as processes:
+            indices = iter(range(len(tasks)))
+            while batch := list(islice(indices, 4 * batch_size * workers)):
+                yield from processes.map(_make_one, batch, chunksize=batch_size)
+    except BrokenProcessPool:
+        raise ConstructError(
+            "a process that makes contexts was killed, perhaps for lack of memory: write fewer "
+            f"preprocessing_num_workers ({workers} now)."
+        ) from None
+    finally:
+        _make, _tasks = None, ()
 
 
-def scattered(rng: random.Random, total: int, count: int) -> list[int]:
-    """Evidence anywhere, in any order."""
-    return rng.sample(range(total), count)
+def _prepare_process() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one thread a process, and no warning about the fork
 
 
-class Candidates:
-    """The documents that may stand beside one question's evidence, in an order drawn once for all its contexts."""
-
-    def __init__(self, pool: Pool, question: Question, answers: list[str], rng: random.Random) -> None:
-        self.pool = pool
-        self._answers = answers
-        self._evidence = [normalize(document.text) for document in question.evidence]
-        self._allowed: dict[int, bool] = {}
-        self._own = pool.indices(question.distractors)
-        rng.shuffle(self._own)
-        self._drawn: list[int] = []
-        self._draw = _draw(len(pool.documents), rng)
-
-    def allowed(self, index: int) -> bool:
-        """False for a document that repeats evidence, in whole or in part, or has the answer in it."""
-        if index not in self._allowed:
-            key = self.pool.keys[index]
-            repeats = any(evidence in key or key in evidence for evidence in self._evidence)
-            self._allowed[index] = not repeats and not has_answer(self.pool.words[index], self._answers)
-        return self._allowed[index]
-
-    def in_order(self) -> Iterator[tuple[int, bool]]:
-        """Yields (index, whether it is the question's own): first its own documents, then the pool."""
-        own = set(self._own)
-        for index in self._own:
-            if self.allowed(index):
-                yield index, True
-        place = 0
-        while True:
-            if place == len(self._drawn):
-                index = next(self._draw, None)
-                if index is None:
-                    return
-                self._drawn.append(index)
-            index = self._drawn[place]
-            place += 1
-            if index not in own and self.allowed(index):
-                yield index, False
-
-    def best_fit(self, room: int, num_documents: int, chosen: Sequence[int]) -> int | None:
-        """The longest unused document that fits beside `num_documents` others."""
-        taken = set(chosen)
-        for index in self.pool.up_to(room - self.pool.heading_cost(num_documents + 1)):
-            if index not in taken and self.allowed(index):
-                return index
-        return None
-
-
-def _draw(count: int, rng: random.Random) -> Iterator[int]:
-    """A random permutation of range(count), drawn as far as it is read (a sparse Fisher-Yates shuffle)."""
-    moved: dict[int, int] = {}
-    for i in range(count):
-        j = rng.randrange(i, count)
-        yield moved.get(j, j)
-        moved[j] = moved.get(i, i)
+def _make_one(index: int):
+    return _make(_tasks[index])

@@ -5,11 +5,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from threading import Lock
 
-from ..construct.errors import ConstructError, Skip
-from ..construct.files import read_json, write_json
-from ..construct.marks import Marks
-from ..construct.samplers import make_sampler
-from ..construct.sampling import Sample, SampleError, Sampler, TooLongError, finished, sample
+from ..common.errors import ConstructError, Skip
+from ..common.files import read_json, write_json
+from ..sampling.loop import Sample, SampleError, Sampler, TooLongError, finished, sample
+from ..sampling.marks import Marks
+from ..sampling.samplers import make_sampler
 from .arguments import EvalArguments, EvalModel
 from .windows import lengths_beyond
 

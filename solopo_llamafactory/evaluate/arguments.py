@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ..common.config import check_types, refuse_unknown, require
+from ..common.errors import ConstructError
 from ..construct.arguments import SourceArguments
-from ..construct.errors import ConstructError
-from ..construct.parsing import check_types, refuse_unknown, require
-from ..construct.sampling_arguments import RequestArguments, SamplingArguments
+from ..sampling.arguments import RequestArguments, SamplingArguments
 
 
 # Of `engine_args`: what would make answers other than greedy ones of max_new_tokens.

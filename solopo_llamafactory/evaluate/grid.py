@@ -8,16 +8,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from ..construct.contexts import map_in_order, reasons, workers_of
-from ..construct.corpus import read_corpus
-from ..construct.errors import ConstructError, Skip
-from ..construct.files import atomic_writer, input_stamps, read_json, read_rows, write_json, write_line
-from ..construct.prompts import body, make_prompt
-from ..construct.rendering import Renderer
-from ..construct.sources import SOURCES, Question, read_questions
-from ..construct.sources.records import read_file
-from ..construct.synthesize import Placement, Synthesizer
-from ..construct.text import normalize
+from ..common.errors import ConstructError, Skip
+from ..common.files import atomic_writer, input_stamps, read_json, read_rows, write_json, write_line
+from ..construct.synthesize import map_in_order, reasons, workers_of
+from ..questions.contexts import Placement, Synthesizer
+from ..questions.corpus import read_corpus
+from ..questions.prompts import body, make_prompt
+from ..questions.rendering import Renderer
+from ..questions.sources import SOURCES, Question, read_questions
+from ..questions.sources.records import read_file
+from ..questions.text import normalize
 from .arguments import EvalArguments
 
 

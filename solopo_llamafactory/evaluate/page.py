@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..construct.files import atomic_writer, read_json
-from ..construct.marks import Marks
-from ..construct.sub_em import sub_em
-from ..pages import load_template
+from ..common.files import atomic_writer, read_json
+from ..common.pages import load_template
+from ..questions.sub_em import sub_em
+from ..sampling.marks import Marks
 from .scoring import BEYOND, TASKS_IN_WORDS, beyond_lengths, interval, listed, notes, read_answers, read_contexts
 
 
@@ -27,7 +27,7 @@ def write_page(args: "EvalArguments", results: dict, marks: Mapping[str, Marks] 
 
     grid = read_json(args.grid_path, "eval")
     models = results["models"]
-    page = load_template(Path(__file__).with_name("report.html.jinja")).render(
+    page = load_template(Path(__file__).with_name("page.html.jinja")).render(
         results=results,
         grid=grid,
         asked_with={name: read_json(args.record_path(name), "eval")["arguments"] for name in models},

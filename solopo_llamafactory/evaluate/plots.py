@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from ..construct.errors import ConstructError
-from ..pages.svg import BLUE, GREY, INK, ORANGE, SETTINGS, to_svg
+from ..common.errors import ConstructError
+from ..common.pages.svg import BLUE, GREY, INK, ORANGE, SETTINGS, to_svg
 from .scoring import BEYOND
 
 

@@ -2,10 +2,10 @@
 
 import sys
 
-from ..construct.contexts import reasons
-from ..construct.errors import ConstructError
-from ..construct.marks import make_marks
-from ..construct.rendering import Renderer
+from ..common.errors import ConstructError
+from ..construct.synthesize import reasons
+from ..questions.rendering import Renderer
+from ..sampling.marks import make_marks
 from .answers import ask_models
 from .arguments import EvalArguments
 from .grid import make_grid, read_grid, ready_grid

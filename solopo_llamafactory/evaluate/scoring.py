@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..construct.errors import ConstructError
-from ..construct.files import atomic_writer, read_json, read_rows, write_json
-from ..construct.marks import CUT_OFF, Marks, remarks
-from ..construct.sub_em import sub_em
-from ..pages import TITLES
+from ..common.errors import ConstructError
+from ..common.files import atomic_writer, read_json, read_rows, write_json
+from ..common.pages import TITLES
+from ..questions.sub_em import sub_em
+from ..sampling.marks import CUT_OFF, Marks, remarks
 from .windows import lengths_beyond
 
 

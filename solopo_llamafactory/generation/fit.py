@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from ..packable import HARMLESS, check_rope, further_argument, run_on_meta, trial_obstacle
+from ..model.probe import HARMLESS, check_rope, further_argument, run_on_meta, trial_obstacle
 from .errors import UnfitError
 from .passes import fill, grow
 from .slots import Slots

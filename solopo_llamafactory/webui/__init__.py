@@ -1,1 +1,1 @@
-"""What the host's web UI shows of `stage: solopo`. `host/webui.py` joins it to the host."""
+"""What the host's web UI shows of `stage: solopo`. `hooks/webui.py` joins it to the host."""

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ..objectives import ALGORITHMS
+from ..train.objectives import ALGORITHMS
 from .presets import preset_of
 
 

@@ -2,11 +2,10 @@
 
 import pytest
 
+from solopo_llamafactory.common.config import help_text, parse
+from solopo_llamafactory.common.errors import ConstructError
 from solopo_llamafactory.construct.arguments import BuildArguments
-from solopo_llamafactory.construct.errors import ConstructError
-from solopo_llamafactory.construct.parsing import help_text, parse
-
-from .helpers import CORPUS, ROOT
+from tests.helpers.questions import CORPUS, ROOT
 
 
 GOOD = {"source": "demo", "input": str(CORPUS), "output": "out.jsonl", "tokenizer": "some/folder", "template": "qwen"}

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from conftest import command_environment, read_logs, run_host
 from solopo_llamafactory.construct.arguments import BuildArguments
-from solopo_llamafactory.construct.build import run_build
-
-from .helpers import MUSIQUE, ROOT
-from .test_server import host_api
+from solopo_llamafactory.construct.run import run_build
+from tests.helpers.questions import MUSIQUE, ROOT
+from tests.helpers.runs import command_environment, read_logs, run_host
+from tests.sampling.test_server import host_api
 
 
 pytestmark = [

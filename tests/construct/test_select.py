@@ -8,13 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from solopo_llamafactory.common.errors import ConstructError
 from solopo_llamafactory.construct.arguments import BuildArguments
-from solopo_llamafactory.construct.errors import ConstructError
-from solopo_llamafactory.construct.marks import Marks
-from solopo_llamafactory.construct.sampling import Sample, Settings
 from solopo_llamafactory.construct.select import choose_held_out, judge, makes_a_pair, pick, select
-
-from .helpers import CORPUS, WordRenderer, write_lines
+from solopo_llamafactory.sampling.loop import Sample, Settings
+from solopo_llamafactory.sampling.marks import Marks
+from tests.helpers.questions import CORPUS, WordRenderer, write_lines
 
 
 def make_sample(text: str, finish: str = "stop", logp: float | None = None) -> Sample:

@@ -1,161 +1,114 @@
-"""Contexts: budgets, evidence, distractors and determinism, on a renderer that counts words."""
+"""`solopo synthesize`: its file, its counts, its processes, and when it need not run again."""
 
-import random
-from collections import Counter
+import json
+import os
+import signal
 
 import pytest
 
-from solopo_llamafactory.construct.errors import Skip
-from solopo_llamafactory.construct.prompts import body, heading
-from solopo_llamafactory.construct.sources import Document, MusiqueSource
-from solopo_llamafactory.construct.synthesize import Synthesizer
-from solopo_llamafactory.construct.text import answer_words, has_answer, normalize
-
-from .helpers import WordRenderer, demo_questions, paragraph, record, write_lines
+from solopo_llamafactory.common.errors import ConstructError
+from solopo_llamafactory.construct.arguments import BuildArguments
+from solopo_llamafactory.construct.synthesize import existing, synthesize
+from tests.helpers.questions import CORPUS, WordRenderer, record, write_lines
 
 
-QUESTIONS = demo_questions()
-SHORT, LONG = 320, 1200
+@pytest.fixture
+def args(tmp_path):
+    def make(**changes) -> BuildArguments:
+        files = {"input": str(CORPUS), "output": str(tmp_path / "out.jsonl"), "tokenizer": "x", "template": "qwen"}
+        sizes = {"source": "demo", "short_tokens": 320, "long_tokens": 1200, "num_contexts": 100}
+        return BuildArguments(**{**files, **sizes, "preprocessing_num_workers": 1, **changes})
+
+    return make
 
 
-def parts(prompt: str) -> list[str]:
-    """The documents of a prompt."""
-    context = prompt.split("Read the following documents.\n\n")[1].split("Answer the question from the documents")[0]
-    pieces = context.split("\n\n")[:-1]
-    assert [piece.split("\n")[0] for piece in pieces] == [f"Document {i}:" for i in range(1, len(pieces) + 1)]
-    return [piece.split("\n", 1)[1] for piece in pieces]
+def read(path) -> list[dict]:
+    return [json.loads(text) for text in path.read_text().splitlines()]
 
 
-def make(tmp_path, *records):
-    questions = list(MusiqueSource().read(str(write_lines(tmp_path / "in.jsonl", *records))))
-    return questions, Synthesizer(questions, WordRenderer(), seed=1)
+def test_processes_change_nothing(args):
+    summary = synthesize(args(), WordRenderer())
+    one = args().contexts_path.read_bytes()
+    assert synthesize(args(preprocessing_num_workers=2), WordRenderer()) == summary
+    assert args().contexts_path.read_bytes() == one
+    assert len(one.splitlines()) == summary["written"] == 100
 
 
-@pytest.mark.parametrize("surplus", [0, 2, -1], ids=["exact sums", "sums too high", "sums too low"])
-def test_budgets_evidence_and_distractors(surplus):
-    renderer = WordRenderer(surplus=surplus)
-    synthesizer = Synthesizer(QUESTIONS, renderer, seed=3)
-    every = {f"{doc.title}\n{doc.text}": doc for q in QUESTIONS for doc in (*q.evidence, *q.distractors)}
-    for question in QUESTIONS[:60]:
-        words = answer_words(question.answers)
-        for context, budget in zip(synthesizer.contexts(question, SHORT, LONG), (SHORT, LONG)):
-            documents = parts(context.prompt)
-            assert context.tokens == renderer.count(context.prompt) <= budget
-            assert len(documents) == len(set(documents)) == context.documents
-            gold = [documents[position - 1] for position in context.positions]
-            assert gold == [f"{doc.title}\n{doc.text}" for doc in question.evidence]
-            for document in documents:
-                assert document in gold or not has_answer(f" {normalize(document)} ", words)
-            assert context.prompt.endswith(f"Question: {question.text}") and not context.shortfall
-            # What is left is smaller than every document that could still be added (as pieces are counted).
-            usable = [
-                doc
-                for text, doc in every.items()
-                if text not in documents and not has_answer(f" {normalize(text)} ", words)
-            ]
-            number = heading(len(documents) + 1)
-            smallest = min(sum(renderer.piece_lengths([body(doc), number])) for doc in usable)
-            if surplus >= 0:
-                assert budget - context.tokens < smallest
+def test_rows(args):
+    synthesize(args(), WordRenderer())
+    for row in read(args().contexts_path):
+        meta = row["meta"]
+        assert meta["tokens"]["long"] == WordRenderer().count(row["long_prompt"]) <= meta["budgets"]["long"] == 1200
+        assert row["hops"] == len(row["evidence"]) and row["answers"] and meta["licence"] == "Apache-2.0"
+        for view in ("short", "long"):
+            positions, documents = meta["evidence_positions"][view], meta["documents"][view]
+            depths = [(position - 1) / (documents - 1) for position in positions]
+            assert meta["evidence_depths"][view] == pytest.approx(depths)
+            for position, document in zip(positions, row["evidence"]):
+                text = f"Document {position}:\n{document['title']}\n{document['text']}\n\n"
+                assert text in row[f"{view}_prompt"]
 
 
-def test_own_distractors_come_first():
-    question = QUESTIONS[0]
-    _, long = Synthesizer(QUESTIONS, WordRenderer(), seed=3).contexts(question, SHORT, LONG)
-    assert {f"{doc.title}\n{doc.text}" for doc in question.distractors} <= set(parts(long.prompt))
+def test_several_sizes_in_equal_parts(args):
+    synthesize(args(long_tokens=[600, 900, 1200], num_contexts=90), WordRenderer())
+    rows = read(args().contexts_path)
+    sizes = [row["meta"]["budgets"]["long"] for row in rows]
+    assert {size: sizes.count(size) for size in sizes} == {600: 30, 900: 30, 1200: 30}
+    assert all(size - 60 < row["meta"]["tokens"]["long"] <= size for row, size in zip(rows, sizes))
 
 
-def test_zero_keeps_the_gold_paragraphs_alone():
-    short, long = Synthesizer(QUESTIONS, WordRenderer(), seed=3).contexts(QUESTIONS[0], 0, LONG)
-    assert short.documents == len(QUESTIONS[0].evidence) < long.documents and not short.shortfall
+def test_counts(args, tmp_path):
+    good = [record(id=f"q{i}") for i in range(3)]
+    bad = [record(id="u", answerable=False), record(id="q0")]
+    path = write_lines(tmp_path / "in.jsonl", *good, *bad)
+    summary = synthesize(args(source="musique", input=str(path), short_tokens=0), WordRenderer())
+    assert (summary["questions"], summary["written"]) == (5, 3)
+    assert summary["skipped"] == {"unanswerable": 1, "id seen before": 1}
+    assert summary["shortfalls"] == {"short": 0, "long": 3}
 
 
-def test_same_seed_same_contexts_in_any_order_of_calls():
-    one, two = (Synthesizer(QUESTIONS, WordRenderer(), seed=3) for _ in range(2))
-    forward = [one.contexts(question, SHORT, LONG) for question in QUESTIONS[:5]]
-    backward = [two.contexts(question, SHORT, LONG) for question in QUESTIONS[4::-1]]
-    assert forward == backward[::-1]
-    assert forward[0] != Synthesizer(QUESTIONS, WordRenderer(), seed=4).contexts(QUESTIONS[0], SHORT, LONG)
+def test_contexts_are_made_again_when_something_has_changed(args, tmp_path):
+    path = write_lines(tmp_path / "in.jsonl", record(), record(id="other"))
+    changes = {"source": "musique", "input": str(path), "short_tokens": 0}
+    assert existing(args(**changes)) is None
+    summary = synthesize(args(**changes), WordRenderer())
+    assert existing(args(**changes)) == summary
+    assert existing(args(**changes, n=3, preprocessing_num_workers=2)) == summary  # about other things
+    assert existing(args(**changes, seed=1)) is existing(args(**changes, num_contexts=1)) is None
+    os.utime(path, ns=(0, 0))
+    assert existing(args(**changes)) is None
 
 
-def test_evidence_is_spread_evenly_over_the_context():
-    """A chi-square test on ten parts of the context: 27.9 is its 99.9% bound at nine degrees of freedom."""
-    counts: Counter[int] = Counter()
-    for seed in range(4):
-        synthesizer = Synthesizer(QUESTIONS, WordRenderer(), seed=seed)
-        for question in QUESTIONS:
-            _, long = synthesizer.contexts(question, 0, LONG)
-            # Document k of n covers the n-th part from (k - 1) / n on; a random point in it is even over the whole.
-            rng = random.Random(f"{seed}|{question.id}")
-            counts.update(int(10 * (position - rng.random()) / long.documents) for position in long.positions)
-    expected = counts.total() / 10
-    assert counts.total() > 1500
-    assert sum((counts[part] - expected) ** 2 / expected for part in range(10)) < 27.9
+def test_nothing_is_left_behind_when_no_context_can_be_made(args, tmp_path):
+    with pytest.raises(ConstructError, match="no context could be made from .* evidence alone over short_tokens"):
+        synthesize(args(short_tokens=20), WordRenderer())
+    assert not args().contexts_path.exists() and existing(args()) is None
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(ConstructError, match="holds no questions"):
+        synthesize(args(input=str(tmp_path / "empty.jsonl")), WordRenderer())
 
 
-def test_the_order_of_evidence_is_drawn_for_each_question():
-    synthesizer = Synthesizer(QUESTIONS, WordRenderer(), seed=3)
-    orders = Counter()
-    for question in QUESTIONS:
-        if len(question.evidence) == 2:
-            _, long = synthesizer.contexts(question, 0, LONG)
-            orders[long.positions[0] < long.positions[1]] += 1
-    assert min(orders.values()) > 0.35 * orders.total()
+class DeadlyRenderer(WordRenderer):
+    """Its process is killed when it counts, as by a machine without memory left. Not the one that made it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made_in = os.getpid()
+
+    def count(self, prompt: str) -> int:
+        if os.getpid() != self.made_in:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().count(prompt)
 
 
-def test_answers_may_be_allowed_in_distractors(tmp_path):
-    leak = paragraph(4, "Leak", "The old-ESK road is long.")
-    questions, synthesizer = make(tmp_path, record(paragraphs=[*record()["paragraphs"], leak]))
-    assert "Leak" not in synthesizer.contexts(questions[0], 0, 900)[1].prompt
-    lenient = Synthesizer(questions, WordRenderer(), seed=1, allow_answer=True)
-    assert "Leak" in lenient.contexts(questions[0], 0, 900)[1].prompt
+def test_a_killed_process_ends_the_run_with_a_sentence(args):
+    with pytest.raises(ConstructError, match=r"was killed.*write fewer preprocessing_num_workers \(2 now\)"):
+        synthesize(args(preprocessing_num_workers=2), DeadlyRenderer())
+    assert not args().contexts_path.exists()
 
 
-def test_a_corpus_gives_further_distractors(tmp_path):
-    questions, _ = make(tmp_path, record())
-    synthesizer = Synthesizer(questions, WordRenderer(), seed=1, corpus=[Document("Far", "Far away lies a hill.")])
-    assert "Far\nFar away lies a hill." in synthesizer.contexts(questions[0], 0, 900)[1].prompt
-
-
-def test_a_page_that_holds_the_evidence_is_no_distractor(tmp_path):
-    questions, _ = make(tmp_path, record())
-    page = Document("Page", "An old page. Dune Song is a novel by Ada Marl. It goes on.")
-    part = Document("Part", "a novel by Ada Marl")
-    synthesizer = Synthesizer(questions, WordRenderer(), seed=1, corpus=[page, part, Document("Far", "A far hill.")])
-    titles = [text.split("\n")[0] for text in parts(synthesizer.contexts(questions[0], 0, 900)[1].prompt)]
-    assert "Far" in titles and "Page" not in titles and "Part" not in titles
-
-
-def test_too_few_distractors_for_a_long_context(tmp_path):
-    questions, synthesizer = make(tmp_path, record())
-    with pytest.raises(Skip, match="too few distractors"):
-        synthesizer.contexts(questions[0], 300, 900)
-
-
-def test_shortfall_duplicates_and_answers_in_distractors(tmp_path):
-    extra = [
-        paragraph(4, "Copy", "IVO TARN was born in Orm!"),  # a duplicate but for case and punctuation
-        paragraph(5, "Gold again", "Dune Song is a novel by Ada Marl."),
-        paragraph(6, "Leak", "The old-ESK road is long."),
-        paragraph(7, "Esk", "A town with a wall."),  # the title is the answer
-        paragraph(8, "Desk", "A desk is not a town."),  # the answer is inside a word only
-    ]
-    questions, synthesizer = make(tmp_path, record(paragraphs=record()["paragraphs"] + extra))
-    _, long = synthesizer.contexts(questions[0], 0, 900)
-    titles = sorted(text.split("\n")[0] for text in parts(long.prompt))
-    assert titles == ["Ada Marl", "Desk", "Dune Song", "Ivo Tarn", "Salt Song"] and long.shortfall
-
-
-def test_evidence_over_a_budget_is_skipped(tmp_path):
-    questions, synthesizer = make(tmp_path, record())
-    with pytest.raises(Skip, match="evidence alone over short_tokens"):
-        synthesizer.contexts(questions[0], 20, 900)
-    with pytest.raises(Skip, match="evidence alone over long_tokens"):
-        synthesizer.contexts(questions[0], 0, 20)
-
-
-def test_the_pool_serves_other_questions_and_unusable_records(tmp_path):
-    other = record(id="other", answerable=False, paragraphs=[paragraph(0, "Far", "Far away lies a hill.")])
-    questions, synthesizer = make(tmp_path, record(), other)
-    _, long = synthesizer.contexts(questions[0], 0, 900)
-    assert "Far\nFar away lies a hill." in parts(long.prompt)
+def test_a_corpus_of_long_documents_is_a_shortfall(args, tmp_path):
+    path = write_lines(tmp_path / "in.jsonl", record(), record(id="other"))
+    corpus = write_lines(tmp_path / "corpus.jsonl", *({"text": f"long {i} " * 700} for i in range(20)))
+    changes = {"source": "musique", "input": str(path), "corpus": str(corpus), "short_tokens": 0}
+    assert synthesize(args(**changes), WordRenderer())["shortfalls"] == {"short": 0, "long": 2}

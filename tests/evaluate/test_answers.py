@@ -5,13 +5,12 @@ import time
 from functools import partial
 
 import pytest
-from construct.helpers import write_lines
-from construct.test_server import FakeServer
 
-from solopo_llamafactory.construct.errors import ConstructError
+from solopo_llamafactory.common.errors import ConstructError
 from solopo_llamafactory.evaluate.answers import ask_models
-
-from .eval_helpers import eval_arguments
+from tests.helpers.evaluation import eval_arguments
+from tests.helpers.questions import write_lines
+from tests.sampling.test_server import FakeServer
 
 
 pytest.importorskip("openai")

@@ -8,13 +8,12 @@ from collections import defaultdict
 from functools import partial
 
 import pytest
-from construct.helpers import WordRenderer, paragraph, record, write_lines
-from construct.test_synthesize import parts
 
-from solopo_llamafactory.construct.errors import ConstructError
+from solopo_llamafactory.common.errors import ConstructError
 from solopo_llamafactory.evaluate.grid import make_grid, multi_doc, read_grid, ready_grid, single_doc
-
-from .eval_helpers import eval_arguments
+from tests.helpers.evaluation import eval_arguments
+from tests.helpers.questions import WordRenderer, paragraph, record, write_lines
+from tests.questions.test_contexts import parts
 
 
 @pytest.fixture

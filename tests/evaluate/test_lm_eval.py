@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import ROOT, command_environment
 from solopo_llamafactory.cli import main
-from solopo_llamafactory.evaluate.paper import AVERAGES
+from solopo_llamafactory.evaluate.compare import AVERAGES
+from tests.helpers.runs import ROOT, command_environment
 
 
 pytest.importorskip("lm_eval")

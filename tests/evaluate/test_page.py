@@ -7,12 +7,11 @@ import sys
 import pytest
 from PIL import Image
 
-from html_page import Page, shown
 from solopo_llamafactory.evaluate.page import verdict, write_page
 from solopo_llamafactory.evaluate.plots import length_labels
 from solopo_llamafactory.evaluate.scoring import score
-
-from .made_up import make_run, simulate
+from tests.helpers.html_page import Page, shown
+from tests.helpers.made_up import make_run, simulate
 
 
 SCRIPT = "<script>alert('x')</script> & <i>sloped</i> {{ 7 * 7 }}\n"

@@ -5,11 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from solopo_llamafactory.construct.errors import ConstructError
-from solopo_llamafactory.construct.marks import Marks
+from solopo_llamafactory.common.errors import ConstructError
 from solopo_llamafactory.evaluate.scoring import estimate, listed, score
-
-from .made_up import make_run, simulate
+from solopo_llamafactory.sampling.marks import Marks
+from tests.helpers.made_up import make_run, simulate
 
 
 FITTING = [(0, 0.0), (1, 0.0), (1, 1.0)]

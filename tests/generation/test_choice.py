@@ -6,8 +6,7 @@ from transformers import GenerationConfig
 
 from solopo_llamafactory.generation.choice import Decoding, decoding_of, uniform_numbers
 from solopo_llamafactory.generation.errors import UnfitError
-
-from .models import drawn, greedy, make
+from tests.helpers.generation import drawn, greedy, make
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM, MambaConfig, T5
 
 from solopo_llamafactory.generation.errors import UnfitError
 from solopo_llamafactory.generation.fit import TOLERANCE, difference_to_plain, fit_of
-
-from .models import CONFIGS, SIZES, make
+from tests.helpers.generation import CONFIGS, SIZES, make
 
 
 @pytest.mark.parametrize("family", CONFIGS)

@@ -11,8 +11,7 @@ from solopo_llamafactory.generation.choice import decoding_of
 from solopo_llamafactory.generation.fit import fit_of
 from solopo_llamafactory.generation.loop import Request, generate, groups_of
 from solopo_llamafactory.generation.rows import Rows
-
-from .models import CONFIGS, drawn, greedy, make, prompts_of
+from tests.helpers.generation import CONFIGS, drawn, greedy, make, prompts_of
 
 
 LENGTHS = (1, 2, 5, 17, 18, 23, 24, 25, 40, 64, 90, 3)

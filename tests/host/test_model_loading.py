@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import transformers
 
-from conftest import run_host
 from solopo_llamafactory.host.model_loading import refuse_unloadable, working_rope_scaling
+from tests.helpers.runs import run_host
 
 
 WINDOW = 64
@@ -89,7 +89,9 @@ def test_a_model_without_rope_is_left_to_the_host(name):
 
 def test_gpt_oss_is_refused_before_anything_is_tokenised(change_config, arguments, monkeypatch):
     path = change_config("gpt_oss", model_type="gpt_oss")
-    monkeypatch.setattr("solopo_llamafactory.workflow.load_data", lambda *args, **kwargs: pytest.fail("too late"))
+    monkeypatch.setattr(
+        "solopo_llamafactory.train.workflow.load_data", lambda *args, **kwargs: pytest.fail("too late")
+    )
     with pytest.raises(ValueError, match="gpt-oss cannot be trained here.*choose another model"):
         run_host(arguments(model_name_or_path=path, template="gpt_oss"))
 

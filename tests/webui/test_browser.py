@@ -12,7 +12,7 @@ import urllib.request
 
 import pytest
 
-from conftest import ROOT, command_environment, make_rows, write_dataset
+from tests.helpers.runs import ROOT, command_environment, make_rows, write_dataset
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

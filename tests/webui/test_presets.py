@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from conftest import ROOT
 from solopo_llamafactory.webui.presets import PRESETS, preset_of
+from tests.helpers.runs import ROOT
 
 
 @pytest.mark.parametrize("family", PRESETS)

@@ -68,7 +68,7 @@ def test_the_accordion_stands_after_the_hosts(ui):
 
 
 def test_arguments_of_the_stage(ui, form):
-    from solopo_llamafactory.host.arguments import SolopoFinetuningArguments
+    from solopo_llamafactory.hooks.arguments import SolopoFinetuningArguments
 
     engine, _ = ui
     arguments = arguments_of(engine, form(solopo_alpha=2.5, solopo_precompute_ref=False))
@@ -205,7 +205,7 @@ def test_the_hosts_components_are_all_there(ui):
 
 
 def test_a_host_that_lacks_something_keeps_its_web_ui(monkeypatch, capsys):
-    from solopo_llamafactory.host import seams
+    from solopo_llamafactory.hooks import seams
 
     gone = seams.Seam("llamafactory.webui.runner", "Runner.gone", "a test", "webui:parse_our_arguments")
     placed = []

@@ -1,0 +1,1 @@
+"""What models learn, measured. Run from the repository: `python -m experiments.NAME`."""

@@ -1,0 +1,77 @@
+"""Writing files that are complete or absent, and reading the rows of a step."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from .errors import ConstructError
+from .json_records import read_json_records
+
+
+@contextmanager
+def atomic_writer(path: str | Path) -> Iterator[TextIO]:
+    """Opens a file beside `path` that takes its place when all went well and is removed when not."""
+    folder = os.path.dirname(os.path.abspath(path))
+    temporary = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}.tmp")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            yield file
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ConstructError(f"'{path}' cannot be written ({error}): give another output.") from None
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write an object, indented, in one step."""
+    with atomic_writer(path) as file:
+        json.dump(value, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+
+
+def read_json(path: Path, step: str) -> Any:
+    """Read what a step has written; `step` is named where it has not run."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise missing(path, step) from None
+    except ValueError as error:
+        raise ConstructError(f"'{path}' is not JSON ({error}): run `solopo {step}` again.") from None
+
+
+def read_rows(path: Path, step: str) -> Iterator[dict]:
+    """The rows that a step has written, one by one."""
+    if not path.is_file():
+        raise missing(path, step)
+    try:
+        for _, row in read_json_records(path):
+            yield row
+    except ValueError as error:
+        raise ConstructError(str(error)) from None
+
+
+def missing(path: Path, step: str) -> ConstructError:
+    """The error for a file that a step has not written yet."""
+    return ConstructError(f"'{path}' is missing: run `solopo {step}` with the same YAML first.")
+
+
+def stamp(path: str | Path) -> list[int]:
+    """Size in bytes and time in nanoseconds: what tells a file from an earlier one of its name."""
+    status = os.stat(path)
+    return [status.st_size, status.st_mtime_ns]
+
+
+def input_stamps(paths: dict[str, str | None]) -> dict[str, list[int]]:
+    """The stamps of the inputs that are on this disk, as `NAME_file`."""
+    return {f"{name}_file": stamp(path) for name, path in paths.items() if path is not None and os.path.exists(path)}
+
+
+def write_line(file: TextIO, row: dict) -> None:
+    """Append one row of a JSONL file."""
+    file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -1,0 +1,62 @@
+"""Token ids -> the batch that the trainer feeds to the model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..train.reference import digests_of
+from .packing import Example, pack, pad
+
+
+# What of a batch goes to the model's forward.
+MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids", "logits_to_keep", "packed_row")
+
+
+@dataclass
+class SolopoCollator:
+    """Packs a device batch into one row, or pads it for a model that cannot take one.
+
+    Args:
+        sequences: what to train on, see `packing.sequences_of`.
+        packed: whether the model takes a packed row, see `model.probe`.
+        pad_token_id: for padded batches and for filling.
+        pad_to_multiple_of: see `packing.pack`.
+        reference_sequences: those whose reference log-probs are looked up, the first ones of `sequences`.
+    """
+
+    sequences: dict[str, tuple[str, str]]
+    packed: bool
+    pad_token_id: int
+    pad_to_multiple_of: int = 1
+    reference_sequences: dict[str, tuple[str, str]] | None = None
+
+    def of_reference(self) -> "SolopoCollator":
+        """A collator that leaves out the sequences that need no reference."""
+        return replace(self, sequences=self.reference_sequences)
+
+    def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """`MODEL_INPUTS` for the model's forward, tensors of the answers, the examples' `ids`, and their `digests`."""
+        examples = [Example(**{field: feature[field] for field in Example._fields}) for feature in features]
+        if self.packed:
+            row = pack(examples, self.sequences, self.pad_to_multiple_of, self.pad_token_id)
+            batch = {
+                "input_ids": row.input_ids_1T,
+                "position_ids": row.position_ids_1T,
+                "logits_to_keep": row.logit_positions_A,
+                "packed_row": row.layout,
+                "targets_A": row.targets_A,
+                "answer_lengths_NS": row.answer_lengths_NS,
+            }
+        else:
+            padded = pad(examples, self.sequences, self.pad_token_id)
+            batch = {
+                "input_ids": padded.input_ids_BW,
+                "attention_mask": padded.attention_mask_BW,
+                "position_ids": padded.position_ids_BW,
+                "logit_positions_A": padded.logit_positions_A,
+                "targets_A": padded.targets_A,
+                "answer_lengths_NS": padded.answer_lengths_NS,
+            }
+        if self.reference_sequences is not None:
+            batch["digests"] = [digests_of(feature, self.reference_sequences) for feature in features]
+        return {**batch, "ids": [feature["id"] for feature in features]}

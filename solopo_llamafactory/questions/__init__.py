@@ -1,0 +1,1 @@
+"""Questions with their documents, and contexts of a wanted length made from them."""

@@ -1,0 +1,129 @@
+"""Cost predictions against the packed row itself and by hand."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from transformers import Gemma3Config, Qwen2Config
+
+from solopo_llamafactory.data.cost import (
+    HOST,
+    SHARED,
+    Lengths,
+    ModelShape,
+    cost_summary,
+    cost_warning,
+    packed_row_load,
+    padded_long_load,
+    padded_rows_load,
+    predicted_ratios,
+    shared_long_load,
+)
+from solopo_llamafactory.data.packing import Example, pack, pad, sequences_of
+
+
+VIEWS = [("both", "chosen"), ("both", "both"), ("long", "chosen"), ("short", "chosen")]
+LENGTHS = Lengths(*(np.array([n], dtype=float) for n in (20, 70, 5, 9)))
+EXAMPLE = Example([1] * 20, [2] * 70, [3] * 5, [4] * 9)
+QWEN_7B = Qwen2Config(
+    hidden_size=3584,
+    intermediate_size=18944,
+    num_hidden_layers=28,
+    num_attention_heads=28,
+    num_key_value_heads=4,
+    vocab_size=152064,
+)
+
+
+def lengths_of(short: int, long: int, answer: int) -> Lengths:
+    return Lengths(*(np.array([n], dtype=float) for n in (short, long, answer, answer)))
+
+
+@pytest.mark.parametrize("view, align", VIEWS)
+def test_the_predicted_load_is_the_packed_rows(view, align):
+    row = pack([EXAMPLE], sequences_of(view, align))
+    tokens, pairs, logit_tokens = packed_row_load(LENGTHS, view, align)[:, 0]
+    assert tokens == row.input_ids_1T.shape[1]
+    assert pairs == row.layout.attention_pairs
+    assert logit_tokens == row.targets_A.shape[0]
+
+
+@pytest.mark.parametrize("view, align", VIEWS)
+def test_the_predicted_load_of_padded_rows_is_the_padded_batch(view, align):
+    batch = pad([EXAMPLE], sequences_of(view, align), pad_token_id=0)
+    rows, width = batch.input_ids_BW.shape
+    assert padded_rows_load(LENGTHS, view, align)[:, 0].tolist() == [
+        rows * width,
+        rows * width * width,
+        len(batch.targets_A),
+    ]
+
+
+def test_long_po_by_hand():
+    # shared: 70 + 5 + 9 tokens; the host: two rows of 70 + 9, padded to 80
+    assert shared_long_load(LENGTHS)[0, 0] == 84
+    assert padded_long_load(LENGTHS)[:, 0].tolist() == [160, 2 * 80 * 81 / 2, 160]
+
+
+def test_parameters_of_a_known_model():
+    """Qwen2.5-7B has 6.53 billion parameters in its layers' matrices and 0.545 billion in the output layer."""
+    shape = ModelShape.of(QWEN_7B)
+    assert shape.per_token == pytest.approx(6.53e9, rel=0.01)
+    assert shape.per_logit_token == pytest.approx(0.545e9, rel=0.01)
+
+
+def test_where_the_gain_ends():
+    """Attention alone breaks even at rho = 1 / sqrt(2), with the long pair computed as two sequences."""
+    attention_only = ModelShape(per_token=0, per_pair=1, per_logit_token=0)
+    for rho, cheaper in ((0.69, True), (0.72, False)):
+        short, long = 100_000 * rho, 100_000.0
+        ours = attention_only.cost(0, 2 * short**2 / 2 + long**2 / 2, 0)
+        plain = attention_only.cost(0, 2 * long**2 / 2, 0)
+        assert (ours < plain) is cheaper
+
+
+def test_an_unknown_architecture_has_no_prediction():
+    assert ModelShape.of(SimpleNamespace(hidden_size=8)) is None
+
+
+PAPER = lengths_of(1100, 7500, 200)
+
+
+def test_the_paper_s_setting_is_cheaper_than_the_host_s_long_pair():
+    ratios = predicted_ratios(PAPER, QWEN_7B, "both", "chosen", packed=True)
+    assert 0.5 < ratios[HOST] < 0.65
+    assert ratios[SHARED] > 1
+
+
+@pytest.mark.parametrize(
+    "packed, words",
+    [(True, "9200 in the packed row, 7900 in plain long PO"), (False, "23100 in padded rows, 7900 in plain long PO")],
+)
+def test_what_runs_is_what_is_priced(packed, words):
+    """1100 + 400 + 7500 + 200 tokens in the packed row, three rows of 7700 in a padded batch."""
+    text = cost_summary(PAPER, QWEN_7B, "both", "chosen", packed)
+    assert words in text
+    assert "15408 in the host's dpo stage" in text  # 2 * 7704: 7700 padded to a multiple of 8
+    for ratio in predicted_ratios(PAPER, QWEN_7B, "both", "chosen", packed).values():
+        assert f"{ratio:.2f} of" in text
+
+
+@pytest.mark.parametrize(
+    "lengths, packed, words",
+    [
+        (PAPER, True, None),
+        (PAPER, False, "padded to the length of long ones"),
+        (lengths_of(2000, 2400, 2000), True, "answers of 2000 tokens on average are long beside the contexts"),
+        (lengths_of(7400, 7500, 50), True, None),  # prompts are computed once, so two of them still pay
+    ],
+)
+def test_the_warning_blames_what_is_to_blame(lengths, packed, words):
+    warning = cost_warning(lengths, QWEN_7B, "both", "chosen", packed)
+    assert warning is None if words is None else words in warning
+
+
+def test_a_multimodal_model_is_priced_by_its_language_model():
+    text_config = QWEN_7B.to_dict() | {"model_type": "gemma3_text", "head_dim": 128}
+    config = Gemma3Config(text_config=text_config)
+    ratios = predicted_ratios(PAPER, config, "both", "chosen", packed=True)
+    assert ratios == pytest.approx(predicted_ratios(PAPER, QWEN_7B, "both", "chosen", packed=True))
