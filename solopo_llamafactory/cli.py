@@ -54,11 +54,11 @@ def main(argv: list[str] | None = None) -> int:
         names = list(COMMANDS)
         print(f"solopo: '{command}' is not a command: write {', '.join(names[:-1])} or {names[-1]}.", file=sys.stderr)
         return 1
-    from .common.errors import ConstructError
+    from .common.errors import SolopoError
 
     try:
         COMMANDS[command](rest)
-    except (CommandError, ConstructError) as error:
+    except (CommandError, SolopoError) as error:
         print(f"solopo {command}: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader of our output (`| head`) has gone
@@ -146,7 +146,7 @@ def tiny_model(argv: list[str]) -> None:
 def demo_texts() -> list[str]:
     """The different paragraphs of the demo corpus, in the file's order."""
     from .common.json_records import read_json_records
-    from .construct.arguments import DEMO_CORPUS
+    from .questions.arguments import DEMO_CORPUS
 
     try:
         records = [record for _, record in read_json_records(DEMO_CORPUS)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
-from solopo_llamafactory.common.errors import ConstructError
+from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.common.files import atomic_writer
 from solopo_llamafactory.data.tokenized import FINGERPRINT_FILE, save_tokenized
 from solopo_llamafactory.hooks.checkpoints import last_complete_checkpoint
@@ -48,7 +48,7 @@ def test_the_reference_table(tmp_path):
 def test_a_file_of_the_data_step(tmp_path):
     path = tmp_path / "contexts.jsonl"
     path.write_text("before")
-    with largest_file(4096), pytest.raises(ConstructError, match="contexts.jsonl' cannot be written"):
+    with largest_file(4096), pytest.raises(SolopoError, match="contexts.jsonl' cannot be written"):
         with atomic_writer(path) as file:
             file.write("x" * 100_000)
     assert files_below(tmp_path) == {"contexts.jsonl": b"before"}

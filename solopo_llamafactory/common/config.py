@@ -8,7 +8,7 @@ import types
 from dataclasses import Field
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from .errors import ConstructError
+from .errors import SolopoError
 
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ def parse(cls: type[T], argv: list[str], command: str = "solopo build") -> T:
     """Reads `[CONFIG.yaml] [key=value ...]`; an override beats the file.
 
     Raises:
-        ConstructError: for what cannot be read, an unknown key, or a value of a wrong type.
+        SolopoError: for what cannot be read, an unknown key, or a value of a wrong type.
     """
     values: dict = {}
     argv = list(argv)
@@ -48,7 +48,7 @@ def refuse_unknown(cls: type, values: dict, owner: str) -> None:
         if key not in keys:
             close = difflib.get_close_matches(str(key), keys, n=1)
             hint = f"did you mean `{close[0]}`?" if close else f"the keys are {', '.join(keys)}."
-            raise ConstructError(f"`{key}` is not a key of {owner}: {hint}")
+            raise SolopoError(f"`{key}` is not a key of {owner}: {hint}")
 
 
 def check_types(args: Any) -> None:
@@ -61,7 +61,7 @@ def require(args: Any, *keys: str) -> None:
     """Refuses keys that were left out."""
     for key in keys:
         if getattr(args, key) is None:
-            raise ConstructError(f"`{key}` is missing: add `{key}: ...` to the YAML or {key}=... to the command.")
+            raise SolopoError(f"`{key}` is missing: add `{key}: ...` to the YAML or {key}=... to the command.")
 
 
 def checked(item: Field, value: Any) -> Any:
@@ -69,7 +69,7 @@ def checked(item: Field, value: Any) -> Any:
     choices = _choices(item)
     if choices:
         if value not in choices:
-            raise ConstructError(f"{item.name} is {value!r}: write {', '.join(choices[:-1])} or {choices[-1]}.")
+            raise SolopoError(f"{item.name} is {value!r}: write {', '.join(choices[:-1])} or {choices[-1]}.")
         return value
     kinds = [kind for kind in _kinds(item) if kind is not types.NoneType]
     if value is None and len(kinds) < len(_kinds(item)):
@@ -80,7 +80,7 @@ def checked(item: Field, value: Any) -> Any:
             return converted
     wanted = " or ".join(KINDS[kind] for kind in kinds)
     example = f", such as {item.default}" if isinstance(item.default, (int, float)) and list[int] not in kinds else ""
-    raise ConstructError(f"{item.name} is {value!r}: write {wanted}{example}.")
+    raise SolopoError(f"{item.name} is {value!r}: write {wanted}{example}.")
 
 
 def help_text(cls: type, usage: str) -> str:
@@ -145,7 +145,7 @@ def _read_yaml(path: str) -> dict:
     from yaml import YAMLError
 
     if not os.path.isfile(path):
-        raise ConstructError(
+        raise SolopoError(
             f"'{path}' is not a file: give the path of a YAML file, or write all keys as key=value (the recipes come with the "
             "source of solopo-llamafactory, not with an install)."
         )
@@ -153,9 +153,9 @@ def _read_yaml(path: str) -> dict:
         values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except (OmegaConfBaseException, YAMLError, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise ConstructError(f"'{path}' cannot be read as YAML ({reason}): write one `key: value` a line.") from None
+        raise SolopoError(f"'{path}' cannot be read as YAML ({reason}): write one `key: value` a line.") from None
     if not isinstance(values, dict):
-        raise ConstructError(f"'{path}' holds no keys: write one `key: value` a line.")
+        raise SolopoError(f"'{path}' holds no keys: write one `key: value` a line.")
     return values
 
 
@@ -166,9 +166,9 @@ def _read_overrides(argv: list[str]) -> dict:
 
     for text in argv:
         if "=" not in text or text.startswith(("-", "=")):
-            raise ConstructError(f"'{text}' is not understood: write [CONFIG.yaml] first, then key=value overrides.")
+            raise SolopoError(f"'{text}' is not understood: write [CONFIG.yaml] first, then key=value overrides.")
     try:
         return OmegaConf.to_container(OmegaConf.from_cli(argv), resolve=True)
     except (OmegaConfBaseException, YAMLError) as error:
         reason = " ".join(str(error).split())
-        raise ConstructError(f"'{' '.join(argv)}' cannot be read ({reason}): write overrides as key=value.") from None
+        raise SolopoError(f"'{' '.join(argv)}' cannot be read ({reason}): write overrides as key=value.") from None

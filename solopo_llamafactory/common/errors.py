@@ -1,7 +1,7 @@
-"""What ends a construction step."""
+"""What ends a command of `solopo`, and what leaves one question out."""
 
 
-class ConstructError(Exception):
+class SolopoError(Exception):
     """Ends the command: one sentence for the user that says what is wrong, where, and what to write instead."""
 
 

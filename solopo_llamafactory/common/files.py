@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from .errors import ConstructError
+from .errors import SolopoError
 from .json_records import read_json_records
 
 
@@ -22,7 +22,7 @@ def atomic_writer(path: str | Path) -> Iterator[TextIO]:
             yield file
         os.replace(temporary, path)
     except OSError as error:
-        raise ConstructError(f"'{path}' cannot be written ({error}): give another output.") from None
+        raise SolopoError(f"'{path}' cannot be written ({error}): give another output.") from None
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)
@@ -42,7 +42,7 @@ def read_json(path: Path, step: str) -> Any:
     except FileNotFoundError:
         raise missing(path, step) from None
     except ValueError as error:
-        raise ConstructError(f"'{path}' is not JSON ({error}): run `solopo {step}` again.") from None
+        raise SolopoError(f"'{path}' is not JSON ({error}): run `solopo {step}` again.") from None
 
 
 def read_rows(path: Path, step: str) -> Iterator[dict]:
@@ -53,12 +53,12 @@ def read_rows(path: Path, step: str) -> Iterator[dict]:
         for _, row in read_json_records(path):
             yield row
     except ValueError as error:
-        raise ConstructError(str(error)) from None
+        raise SolopoError(str(error)) from None
 
 
-def missing(path: Path, step: str) -> ConstructError:
+def missing(path: Path, step: str) -> SolopoError:
     """The error for a file that a step has not written yet."""
-    return ConstructError(f"'{path}' is missing: run `solopo {step}` with the same YAML first.")
+    return SolopoError(f"'{path}' is missing: run `solopo {step}` with the same YAML first.")
 
 
 def stamp(path: str | Path) -> list[int]:

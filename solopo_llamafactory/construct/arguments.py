@@ -4,68 +4,14 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from ..common.config import check_types, require
-from ..common.errors import ConstructError
+from ..common.errors import SolopoError
+from ..questions.arguments import SourceArguments
 from ..sampling.arguments import SamplingArguments
 
 
-DEMO_CORPUS = "data/demo_corpus.jsonl"
 PATTERN = re.compile(r"[*?\[\]]|::")
-
-
-@dataclass
-class SourceArguments:
-    """Arguments pertaining to questions, documents and how their tokens are counted."""
-
-    source: Literal["musique", "hotpotqa", "2wikimultihopqa", "generic", "demo", "two_hop"] = field(
-        default="musique",
-        metadata={
-            "help": "What the input is: a data set in its official schema, the generic schema, the demo corpus, or a file "
-            "that says how many two-hop questions to make up (for tiny models)."
-        },
-    )
-    input: str | None = field(
-        default=None,
-        metadata={
-            "help": "The questions: a JSON or JSONL file, or the train split of a data set, by its folder or its id on the "
-            f"Hugging Face Hub (NAME or NAME:CONFIG). Defaults to {DEMO_CORPUS} for the source demo."
-        },
-    )
-    corpus: str | None = field(
-        default=None,
-        metadata={"help": "JSONL file of further documents to draw distractors from, `title` and `text` each."},
-    )
-    tokenizer: str | None = field(
-        default=None,
-        metadata={"help": "Folder or hub id of the target model's tokenizer (required)."},
-    )
-    allow_answer_in_distractors: bool = field(
-        default=False,
-        metadata={"help": "Keep distractors that contain an answer or alias as whole words."},
-    )
-    preprocessing_num_workers: int | None = field(
-        default=None,
-        metadata={"help": "Processes that synthesize. Defaults to the number of cores, at most 16."},
-    )
-
-    def check_source(self) -> None:
-        """Refuses what is missing, and files that are not there."""
-        if self.input is None and self.source == "demo":
-            self.input = DEMO_CORPUS
-        require(self, "input", "tokenizer")
-        if self.source == "demo" and not os.path.isfile(self.input):
-            raise ConstructError(
-                f"input '{self.input}' is not a file: the demo's corpus comes with the source of solopo-llamafactory, not with an "
-                "install; run this in the folder that you installed from, or give the file's path."
-            )
-        if self.corpus is not None and not os.path.isfile(self.corpus):
-            raise ConstructError(f"corpus '{self.corpus}' is not a file: give its path.")
-        if self.preprocessing_num_workers is not None and self.preprocessing_num_workers < 1:
-            raise ConstructError(
-                f"preprocessing_num_workers is {self.preprocessing_num_workers}: write 1 or more, or leave it out."
-            )
 
 
 @dataclass
@@ -138,47 +84,47 @@ class BuildArguments(SamplingArguments, SourceArguments):
         if self.dataset_name is None:
             self.dataset_name = re.sub(r"[^\w.-]+", "_", Path(self.output).stem)
         if not re.fullmatch(r"[\w.-]+", self.dataset_name):
-            raise ConstructError(
+            raise SolopoError(
                 f"dataset_name is '{self.dataset_name}': write letters, digits and any of . - _ alone, since LLaMA-Factory takes "
                 "a comma for the start of another name."
             )
 
     def _check_sizes(self) -> None:
         if self.short_tokens < 0:
-            raise ConstructError(f"short_tokens is {self.short_tokens}: write 0 (the evidence alone) or more.")
+            raise SolopoError(f"short_tokens is {self.short_tokens}: write 0 (the evidence alone) or more.")
         if min(self.long_budgets) <= self.short_tokens:
-            raise ConstructError(
+            raise SolopoError(
                 f"long_tokens is {self.long_tokens}: write a number above short_tokens ({self.short_tokens})."
             )
         if self.num_contexts is not None and self.num_contexts < 1:
-            raise ConstructError(f"num_contexts is {self.num_contexts}: write 1 or more, or leave it out.")
+            raise SolopoError(f"num_contexts is {self.num_contexts}: write 1 or more, or leave it out.")
         if self.num_examples < 1:
-            raise ConstructError(f"num_examples is {self.num_examples}: write 1 or more.")
+            raise SolopoError(f"num_examples is {self.num_examples}: write 1 or more.")
         if self.num_held_out < 0:
-            raise ConstructError(f"num_held_out is {self.num_held_out}: write 0 or more.")
+            raise SolopoError(f"num_held_out is {self.num_held_out}: write 0 or more.")
 
     def _check_files(self) -> None:
         if not self.output.endswith(".jsonl"):
-            raise ConstructError(f"output is '{self.output}': write a file name that ends in .jsonl.")
+            raise SolopoError(f"output is '{self.output}': write a file name that ends in .jsonl.")
         if PATTERN.search(self.output):
-            raise ConstructError(
+            raise SolopoError(
                 f"output is '{self.output}': write a name without any of * ? [ ] and ::, which LLaMA-Factory's data library takes "
                 "for a pattern of several files."
             )
         if os.path.isdir(self.output):
-            raise ConstructError(f"output '{self.output}' is a folder: write the name of a file to make.")
+            raise SolopoError(f"output '{self.output}' is a folder: write the name of a file to make.")
         if os.path.isdir(self.dataset_info):
-            raise ConstructError(f"dataset_info '{self.dataset_info}' is a folder: write the name of its JSON file.")
+            raise SolopoError(f"dataset_info '{self.dataset_info}' is a folder: write the name of its JSON file.")
         for key in ("input", "corpus"):
             path = getattr(self, key)
             for written in (self.output, self.held_out_path):
                 if path and os.path.exists(path) and os.path.exists(written) and os.path.samefile(path, written):
-                    raise ConstructError(f"{key} and output are the same file '{path}': write another output.")
+                    raise SolopoError(f"{key} and output are the same file '{path}': write another output.")
 
     def check_sampling(self) -> None:
         super().check_sampling()
         if self.infer_backend == "templated" and self.source not in ("musique", "demo"):
-            raise ConstructError(
+            raise SolopoError(
                 f"infer_backend is templated and source is {self.source}: templated answers need MuSiQue's decomposition "
                 "of questions, so name a model or a server."
             )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..common.errors import ConstructError
+from ..common.errors import SolopoError
 from ..common.files import atomic_writer, read_json, read_rows, write_json
 from ..common.pages import load_template
 from ..questions.prompts import body, heading
@@ -96,14 +96,14 @@ def write_report(args: BuildArguments) -> None:
     """Write `report.html` and `summary.json` from the files of the other steps.
 
     Raises:
-        ConstructError: naming the step that has to run first.
+        SolopoError: naming the step that has to run first.
     """
     from .plots import draw_plots  # matplotlib takes seconds, and the other steps need none of it
 
     synthesis = read_json(args.synthesis_path, "synthesize")
     selection = read_json(args.selection_path, "select")
     if selection["contexts"] != synthesis["arguments"]:
-        raise ConstructError(
+        raise SolopoError(
             f"the pairs in '{args.output}' are of other contexts than '{args.contexts_path}' now holds: run `solopo "
             "sample` and `solopo select` with the same YAML first."
         )
@@ -142,11 +142,11 @@ def read_pairs(path: Path, total: int) -> Pairs:
         try:
             pairs.add(json.loads(row["meta"]))
         except KeyError as error:
-            raise ConstructError(
+            raise SolopoError(
                 f"'{path}' has a pair without {error} in its meta: run `solopo select` with the same YAML again."
             ) from None
     if not pairs.hops:
-        raise ConstructError(f"'{path}' holds no pairs: run `solopo select` with the same YAML first.")
+        raise SolopoError(f"'{path}' holds no pairs: run `solopo select` with the same YAML first.")
     return pairs
 
 
@@ -256,7 +256,7 @@ def read_examples(args: BuildArguments, numbers: Iterable[int]) -> list[dict]:
     rows = {row["id"]: row for i, row in enumerate(read_rows(Path(args.output), "select")) if i in wanted}
     contexts = {row["id"]: row for row in read_rows(args.contexts_path, "synthesize") if row["id"] in rows}
     if missing := rows.keys() - contexts.keys():
-        raise ConstructError(
+        raise SolopoError(
             f"pair '{min(missing)}' of '{args.output}' is not in '{args.contexts_path}': run `solopo sample` and `solopo "
             "select` with the same YAML again."
         )

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from ..common.errors import ConstructError
+from ..common.errors import SolopoError
 from ..common.files import write_json
 from .arguments import BuildArguments
 
@@ -13,7 +13,7 @@ def register(args: BuildArguments, with_held_out: bool) -> list[str]:
     """Write or update the entries, all others untouched, and return their names.
 
     Raises:
-        ConstructError: when the file is there and is not a JSON object, or has such a name for another file.
+        SolopoError: when the file is there and is not a JSON object, or has such a name for another file.
     """
     path = Path(args.dataset_info)
     info = refuse_taken_names(args)
@@ -28,13 +28,13 @@ def register(args: BuildArguments, with_held_out: bool) -> list[str]:
 
 
 def refuse_taken_names(args: BuildArguments) -> dict:
-    """What `dataset_info` holds; ConstructError where one of our names stands for another file there."""
+    """What `dataset_info` holds; SolopoError where one of our names stands for another file there."""
     info = _read(Path(args.dataset_info))
     for name, file in _files(args)[: 2 if args.num_held_out else 1]:
         for key, entry in _entries_of(args, name, file).items():
             taken = info.get(key, entry)
             if not isinstance(taken, dict) or taken.get("file_name") != entry["file_name"]:
-                raise ConstructError(
+                raise SolopoError(
                     f"dataset_info '{args.dataset_info}' has `{key}` for other data: write another dataset_name."
                 )
     return info
@@ -75,7 +75,7 @@ def _read(path: Path) -> dict:
     try:
         info = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
-        raise ConstructError(f"dataset_info '{path}' is not JSON ({error}): repair it or name another file.") from None
+        raise SolopoError(f"dataset_info '{path}' is not JSON ({error}): repair it or name another file.") from None
     if not isinstance(info, dict):
-        raise ConstructError(f"dataset_info '{path}' is not a JSON object: repair it or name another file.")
+        raise SolopoError(f"dataset_info '{path}' is not a JSON object: repair it or name another file.")
     return info

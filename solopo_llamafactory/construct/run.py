@@ -3,6 +3,7 @@
 import sys
 from functools import partial
 
+from ..common.counts import reasons
 from ..questions.rendering import Renderer
 from ..sampling.loop import Sampler, sample
 from ..sampling.marks import Marks, make_marks
@@ -11,7 +12,7 @@ from .arguments import BuildArguments
 from .page import write_report
 from .register import refuse_taken_names, register
 from .select import makes_a_pair, sample_remarks, select
-from .synthesize import existing, read_contexts, reasons, synthesize
+from .synthesize import existing, read_contexts, synthesize
 
 
 def run_build(args: BuildArguments) -> None:

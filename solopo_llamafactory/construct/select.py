@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from ..common.errors import ConstructError
+from ..common.counts import reasons
+from ..common.errors import SolopoError
 from ..common.files import atomic_writer, read_json, read_rows, write_json, write_line
 from ..questions.rendering import Renderer
 from ..questions.sub_em import mentions_after_marker, sub_em
@@ -16,7 +17,7 @@ from ..questions.text import normalize
 from ..sampling.loop import Sample, read_samples
 from ..sampling.marks import CUT_OFF, NO_ANSWER, Marks, remarks
 from .arguments import BuildArguments
-from .synthesize import read_contexts, reasons
+from .synthesize import read_contexts
 
 
 @dataclass(frozen=True)
@@ -82,14 +83,14 @@ def pick(samples: Sequence[Sample], policy: str, rng: random.Random) -> str:
     """One of the samples' texts.
 
     Raises:
-        ConstructError: for `likeliest` where a sample has no log-prob.
+        SolopoError: for `likeliest` where a sample has no log-prob.
     """
     if policy == "random":
         return rng.choice(samples).text
     if policy == "shortest":
         return min(samples, key=lambda sample: (len(sample.text), sample.text)).text
     if any(sample.logp is None for sample in samples):
-        raise ConstructError(
+        raise SolopoError(
             "policy is likeliest and the samples have no log-probabilities: write random or shortest, or delete "
             "samples.jsonl and sample with this policy through a server that gives them."
         )
@@ -104,7 +105,7 @@ def select(args: BuildArguments, renderer: Renderer | None = None, marks: Marks 
         marks: of thoughts, ends and control tokens in samples.
 
     Raises:
-        ConstructError: when no question has both a right and a wrong sample.
+        SolopoError: when no question has both a right and a wrong sample.
     """
     synthesis = read_json(args.synthesis_path, "synthesize")
     questions = {row["id"]: row for row in read_contexts(args)}
@@ -123,7 +124,7 @@ def select(args: BuildArguments, renderer: Renderer | None = None, marks: Marks 
             )
         if problems["no correct sample"]:
             found.append("where none is, sample with a model that answers some of the questions, or raise n")
-        raise ConstructError(
+        raise SolopoError(
             f"no pair could be made from the samples of {asked} questions ({reasons(problems) or 'none'}); "
             f"{'; '.join(found)}."
         )

@@ -1,36 +1,31 @@
 """`solopo synthesize`: the short and the long context of each question, in `contexts.jsonl`."""
 
-import multiprocessing
 import os
 import random
-import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
+from collections.abc import Iterator
 
-from ..common.errors import ConstructError, Skip
+from ..common.counts import reasons
+from ..common.errors import Skip, SolopoError
 from ..common.files import atomic_writer, input_stamps, read_json, read_rows, write_json, write_line
+from ..common.parallel import map_in_order, number_of_workers
 from ..questions.contexts import Context, Synthesizer
 from ..questions.corpus import read_corpus
 from ..questions.rendering import Renderer
 from ..questions.sources import SOURCES, Question, read_questions
-from .arguments import BuildArguments, SourceArguments
+from .arguments import BuildArguments
 
 
 # Arguments that change the contexts.
 SHAPING = ("source", "input", "corpus", "tokenizer", "template", "short_tokens", "long_tokens", "seed", "verify")
 SHAPING += ("allow_answer_in_distractors",)
-MAX_WORKERS = 16
-BATCH = 32  # questions of a process at a time
 
 
 def synthesize(args: BuildArguments, renderer: Renderer) -> dict:
     """Write `contexts.jsonl` and `synthesis.json`, complete or not at all, and return what the latter holds.
 
     Raises:
-        ConstructError: when no context could be made.
+        SolopoError: when no context could be made.
     """
     from tqdm import tqdm
 
@@ -50,7 +45,9 @@ def synthesize(args: BuildArguments, renderer: Renderer) -> dict:
         tqdm(total=min(args.contexts_wanted, len(order)), desc="contexts", dynamic_ncols=True) as progress,
     ):
         make = _ContextMaker(synthesizer, args.short_tokens)
-        for (question, budget), made in zip(tasks, map_in_order(make, tasks, workers_of(args))):
+        for (question, budget), made in zip(
+            tasks, map_in_order(make, tasks, number_of_workers(args.preprocessing_num_workers))
+        ):
             if isinstance(made, str):
                 skipped[made] += 1
                 continue
@@ -62,7 +59,7 @@ def synthesize(args: BuildArguments, renderer: Renderer) -> dict:
             if written == args.contexts_wanted:
                 break
         if not written:
-            raise ConstructError(
+            raise SolopoError(
                 f"no context could be made from '{args.input}' ({reasons(skipped)}): {_what_to_change(skipped)}."
             )
     summary = {
@@ -134,16 +131,6 @@ def make_row(args: BuildArguments, question: Question, short: Context, long: Con
     }
 
 
-def reasons(skipped: Counter[str] | dict[str, int]) -> str:
-    """Counts by reason, the commonest first."""
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items(), key=lambda x: (-x[1], x[0])))
-
-
-def workers_of(args: SourceArguments) -> int:
-    """How many processes synthesize."""
-    return args.preprocessing_num_workers or min(MAX_WORKERS, os.cpu_count() or 1)
-
-
 class _ContextMaker:
     """The two contexts of a question, or the reason why there are none."""
 
@@ -159,41 +146,3 @@ class _ContextMaker:
             return self.synthesizer.contexts(question, self.short_tokens, long_tokens)
         except Skip as skip:
             return str(skip)
-
-
-_make: Callable | None = None  # in a forked process: what it inherited
-_tasks: Sequence = ()
-
-
-def map_in_order(make: Callable, tasks: Sequence, workers: int, batch_size: int = BATCH) -> Iterator:
-    """`map`, spread over forked processes that share the pool of documents; in order, and not far ahead of the reader.
-
-    Args:
-        batch_size: tasks of a process at a time.
-    """
-    if workers == 1 or len(tasks) <= batch_size:
-        yield from map(make, tasks)
-        return
-    global _make, _tasks
-    _make, _tasks = make, tasks
-    try:
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _prepare_process) as processes:
-            indices = iter(range(len(tasks)))
-            while batch := list(islice(indices, 4 * batch_size * workers)):
-                yield from processes.map(_make_one, batch, chunksize=batch_size)
-    except BrokenProcessPool:
-        raise ConstructError(
-            "a process that makes contexts was killed, perhaps for lack of memory: write fewer "
-            f"preprocessing_num_workers ({workers} now)."
-        ) from None
-    finally:
-        _make, _tasks = None, ()
-
-
-def _prepare_process() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one thread a process, and no warning about the fork
-
-
-def _make_one(index: int):
-    return _make(_tasks[index])

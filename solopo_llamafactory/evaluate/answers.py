@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from threading import Lock
 
-from ..common.errors import ConstructError, Skip
+from ..common.errors import Skip, SolopoError
 from ..common.files import read_json, write_json
 from ..sampling.loop import Sample, SampleError, Sampler, TooLongError, finished, sample
 from ..sampling.marks import Marks
@@ -25,7 +25,7 @@ def ask_models(args: EvalArguments, rows: Sequence[dict], marks: Mapping[str, Ma
         Why a model is not finished, by name; the others are asked all the same.
 
     Raises:
-        ConstructError: when a file of answers was made with other settings, before any model is asked.
+        SolopoError: when a file of answers was made with other settings, before any model is asked.
     """
     by_id = {row["id"]: row for row in rows}
     answered = {
@@ -35,7 +35,7 @@ def ask_models(args: EvalArguments, rows: Sequence[dict], marks: Mapping[str, Ma
     for model in args.model_list:
         try:
             failed = _ask(args, model, rows, answered[model.name], marks.get(model.name, Marks()))
-        except ConstructError as error:
+        except SolopoError as error:
             unfinished[model.name] = str(error)
             print(f"{model.name}: {error}", file=sys.stderr)
         else:
@@ -68,7 +68,7 @@ def _ask(args: EvalArguments, model: EvalModel, rows: Sequence[dict], answered: 
     try:
         try:
             record["window"] = model.window or sampler.window or known
-        except ConstructError:
+        except SolopoError:
             if has_all:
                 return 0
             raise

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from ..common.config import check_types, refuse_unknown, require
-from ..common.errors import ConstructError
-from ..construct.arguments import SourceArguments
+from ..common.errors import SolopoError
+from ..questions.arguments import SourceArguments
 from ..sampling.arguments import RequestArguments, SamplingArguments
 
 
@@ -60,20 +60,20 @@ class EvalModel:
     def __post_init__(self) -> None:
         check_types(self)
         if not re.fullmatch(r"\w[\w.+ -]*", self.name):
-            raise ConstructError(
+            raise SolopoError(
                 f"the model name '{self.name}' is no file name: write letters, digits and any of . + - _ or spaces."
             )
         if self.window is not None and self.window < 1:
-            raise ConstructError(f"window of model '{self.name}' is {self.window}: write tokens, or leave it out.")
+            raise SolopoError(f"window of model '{self.name}' is {self.window}: write tokens, or leave it out.")
         for key in NOT_GREEDY:
             if key in self.engine_args:
-                raise ConstructError(
+                raise SolopoError(
                     f"engine_args of model '{self.name}' has {key}: leave it out, answers are greedy and take up to the "
                     "run's max_new_tokens."
                 )
         if self.infer_backend == "openai":
             if self.adapter_name_or_path is not None:
-                raise ConstructError(
+                raise SolopoError(
                     f"model '{self.name}' has adapter_name_or_path and is asked through a server: write the adapter's name "
                     "on the server as model_name_or_path."
                 )
@@ -81,7 +81,7 @@ class EvalModel:
             adapters = (self.adapter_name_or_path or "").split(",")
             for path in filter(None, [self.model_name_or_path, *adapters]):
                 if _is_local(path) and not os.path.exists(os.path.expanduser(path)):
-                    raise ConstructError(
+                    raise SolopoError(
                         f"'{path}' of model '{self.name}' does not exist: give the folder of a model or adapter, or a hub "
                         "id."
                     )
@@ -138,7 +138,7 @@ class EvalArguments(RequestArguments, SourceArguments):
 
     def __post_init__(self) -> None:
         if not self.models:
-            raise ConstructError("`models` is missing: list one mapping with a `name` for each model.")
+            raise SolopoError("`models` is missing: list one mapping with a `name` for each model.")
         check_types(self)
         require(self, "output", "template")
         self.check_source()
@@ -148,12 +148,12 @@ class EvalArguments(RequestArguments, SourceArguments):
         names = [values["name"].casefold() for values in self.models]
         for name in names:
             if names.count(name) > 1:
-                raise ConstructError(f"two models are called '{name}': give each a name of its own.")
+                raise SolopoError(f"two models are called '{name}': give each a name of its own.")
         for model in self.model_list:
             try:
                 self.sampling(model)
-            except ConstructError as error:
-                raise ConstructError(f"model '{model.name}': {error}") from None
+            except SolopoError as error:
+                raise SolopoError(f"model '{model.name}': {error}") from None
 
     @property
     def model_list(self) -> list[EvalModel]:
@@ -163,7 +163,7 @@ class EvalArguments(RequestArguments, SourceArguments):
     def _model(self, values: dict) -> EvalModel:
         refuse_unknown(EvalModel, values, "a model")
         if "name" not in values:
-            raise ConstructError(f"a model has no `name` ({values}): add `name: ...`.")
+            raise SolopoError(f"a model has no `name` ({values}): add `name: ...`.")
         defaults = {
             "infer_backend": self.infer_backend,
             "model_name_or_path": self.tokenizer,
@@ -173,19 +173,19 @@ class EvalArguments(RequestArguments, SourceArguments):
 
     def _check_grid(self) -> None:
         if self.num_questions < 1:
-            raise ConstructError(f"num_questions is {self.num_questions}: write 1 or more.")
+            raise SolopoError(f"num_questions is {self.num_questions}: write 1 or more.")
         if self.lengths[0] < 1 or sorted(set(self.lengths)) != self.lengths:
-            raise ConstructError(f"lengths is {self.lengths}: write numbers of tokens from short to long, each once.")
+            raise SolopoError(f"lengths is {self.lengths}: write numbers of tokens from short to long, each once.")
         if sorted(set(self.depths)) != self.depths or not 0 <= self.depths[0] <= self.depths[-1] <= 1:
-            raise ConstructError(f"depths is {self.depths}: write numbers from 0 to 1 in this order, each once.")
+            raise SolopoError(f"depths is {self.depths}: write numbers from 0 to 1 in this order, each once.")
         if len({f"{depth:g}" for depth in self.depths}) < len(self.depths):  # so contexts' ids write them
-            raise ConstructError(f"depths is {self.depths}: two are equal to six digits, write only one of them.")
+            raise SolopoError(f"depths is {self.depths}: two are equal to six digits, write only one of them.")
 
     def _check_files(self) -> None:
         if os.path.isfile(self.output):
-            raise ConstructError(f"output '{self.output}' is a file: write the name of a folder.")
+            raise SolopoError(f"output '{self.output}' is a file: write the name of a folder.")
         if self.exclude is not None and not os.path.isfile(self.exclude):
-            raise ConstructError(f"exclude '{self.exclude}' is not a file: give the pairs that `solopo build` wrote.")
+            raise SolopoError(f"exclude '{self.exclude}' is not a file: give the pairs that `solopo build` wrote.")
 
     def sampling(self, model: EvalModel) -> SamplingArguments:
         """How a model is asked: greedily, once."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..common.errors import ConstructError
+from ..common.errors import SolopoError
 from ..common.files import atomic_writer
 
 
@@ -99,7 +99,7 @@ def compare(models: dict[str, str], output: str | None = None) -> str:
     """The Markdown page for models given as {name: folder of lm_eval's --output_path}; written to `output` as well.
 
     Raises:
-        ConstructError: for a folder without results, with those of several models, or with a broken file.
+        SolopoError: for a folder without results, with those of several models, or with a broken file.
     """
     page = render([read_results(name, Path(folder)) for name, folder in models.items()])
     if output:
@@ -111,23 +111,23 @@ def compare(models: dict[str, str], output: str | None = None) -> str:
 def read_results(name: str, folder: Path) -> Results:
     """Reads every results_*.json below a folder; of a metric that several files hold, the newest counts."""
     if not folder.is_dir():
-        raise ConstructError(f"'{folder}' of {name} is not a folder: give what was --output_path of lm_eval.")
+        raise SolopoError(f"'{folder}' of {name} is not a folder: give what was --output_path of lm_eval.")
     files = sorted(folder.rglob("results_*.json"), key=lambda path: path.name)  # the name ends in the date
     if not files:
-        raise ConstructError(
+        raise SolopoError(
             f"'{folder}' of {name} holds no results_*.json: run lm_eval with --output_path {folder} first."
         )
     contents = [read_file(path) for path in files]
     evaluated = sorted({str(content.get("model_name")) for content in contents})
     if len(evaluated) > 1:
-        raise ConstructError(
+        raise SolopoError(
             f"'{folder}' of {name} holds results of several models ({', '.join(evaluated)}): give the folder of one."
         )
     results = Results(name)
     for content in contents:
         results.scores.update(scores(content))
     if not results.scores:
-        raise ConstructError(f"'{folder}' of {name} holds results without a single score: run lm_eval again.")
+        raise SolopoError(f"'{folder}' of {name} holds results without a single score: run lm_eval again.")
     return results
 
 
@@ -136,10 +136,10 @@ def read_file(path: Path) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConstructError(f"'{path}' cannot be read ({error}): delete it or run lm_eval again.") from None
+        raise SolopoError(f"'{path}' cannot be read ({error}): delete it or run lm_eval again.") from None
     metrics = content.get("results") if isinstance(content, dict) else None
     if not isinstance(metrics, dict) or not all(isinstance(values, dict) for values in metrics.values()):
-        raise ConstructError(f"'{path}' has no `results` of lm_eval: delete it or run lm_eval again.")
+        raise SolopoError(f"'{path}' has no `results` of lm_eval: delete it or run lm_eval again.")
     return content
 
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from ..common.errors import ConstructError, Skip
+from ..common.counts import reasons
+from ..common.errors import Skip, SolopoError
 from ..common.files import atomic_writer, input_stamps, read_json, read_rows, write_json, write_line
-from ..construct.synthesize import map_in_order, reasons, workers_of
+from ..common.parallel import map_in_order, number_of_workers
 from ..questions.contexts import Placement, Synthesizer
 from ..questions.corpus import read_corpus
 from ..questions.prompts import body, make_prompt
@@ -59,7 +60,7 @@ def ready_grid(args: EvalArguments) -> dict | None:
     """What `make_grid` would return, where an earlier run has left the very same contexts.
 
     Raises:
-        ConstructError: where the folder holds answers to contexts of other arguments.
+        SolopoError: where the folder holds answers to contexts of other arguments.
     """
     if not (args.grid_path.is_file() and args.contexts_path.is_file()):
         return None
@@ -69,7 +70,7 @@ def ready_grid(args: EvalArguments) -> dict | None:
         return summary
     changed = [key for key in SHAPING if old.get(key) != new[key]]
     if changed and any(args.folder.glob("answers/*.jsonl")):
-        raise ConstructError(
+        raise SolopoError(
             f"output '{args.output}' holds answers to other contexts ({', '.join(changed)} differ): write another output, "
             "or delete this folder."
         )
@@ -88,7 +89,7 @@ def make_grid(args: EvalArguments, renderer: Renderer) -> dict:
     """Write `contexts.jsonl` and `grid.json`, complete or not at all, and return what the latter holds.
 
     Raises:
-        ConstructError: when no question can take part, or the documents do not fill a length.
+        SolopoError: when no question can take part, or the documents do not fill a length.
     """
     from tqdm import tqdm
 
@@ -104,7 +105,9 @@ def make_grid(args: EvalArguments, renderer: Renderer) -> dict:
     taken: list[tuple[Question, list[Column]]] = []
     make = _ColumnMaker(args, synthesizer, training)
     with tqdm(total=min(args.num_questions, len(order)), desc="contexts", dynamic_ncols=True) as progress:
-        for question, made in zip(order, map_in_order(make, order, workers_of(args), batch_size=1)):
+        for question, made in zip(
+            order, map_in_order(make, order, number_of_workers(args.preprocessing_num_workers), batch_size=1)
+        ):
             if isinstance(made, str):
                 skipped[made] += 1
             elif isinstance(made, int):
@@ -116,12 +119,12 @@ def make_grid(args: EvalArguments, renderer: Renderer) -> dict:
                 if len(taken) == args.num_questions:
                     break
     if not taken:
-        raise ConstructError(_nothing_left(args, skipped, too_long))
+        raise SolopoError(_nothing_left(args, skipped, too_long))
     short = Counter()
     for i, length in enumerate(args.lengths):
         short[length] = sum(columns[i].shortfall for _, columns in taken) * len(args.depths)
         if short[length] > len(taken) * len(args.depths) / 2:
-            raise ConstructError(_unfilled(args, i, [columns[i] for _, columns in taken]))
+            raise SolopoError(_unfilled(args, i, [columns[i] for _, columns in taken]))
     with atomic_writer(args.contexts_path) as file:
         for row in _rows(args, synthesizer, taken):
             write_line(file, row)
@@ -231,7 +234,7 @@ class TrainingPairs:
                 for title in meta["evidence"]:
                     self._prompts[title].append(row["short_prompt"])
             except (KeyError, TypeError, ValueError):
-                raise ConstructError(
+                raise SolopoError(
                     f"exclude: {where} is no training pair with `id` and `meta` as `solopo build` writes them: give its "
                     "output."
                 ) from None

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from ..common.errors import ConstructError
+from ..common.errors import SolopoError
 from ..common.pages.svg import BLUE, GREY, INK, ORANGE, SETTINGS, to_svg
 from .scoring import BEYOND
 
@@ -237,4 +237,4 @@ def _save(figure: Figure, path: Path) -> None:
         figure.savefig(unfinished, format="png", dpi=150)
         unfinished.replace(path)
     except OSError as error:
-        raise ConstructError(f"'{path}' cannot be written ({error}): make room; the same command continues.") from None
+        raise SolopoError(f"'{path}' cannot be written ({error}): make room; the same command continues.") from None

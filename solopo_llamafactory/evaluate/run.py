@@ -2,8 +2,8 @@
 
 import sys
 
-from ..common.errors import ConstructError
-from ..construct.synthesize import reasons
+from ..common.counts import reasons
+from ..common.errors import SolopoError
 from ..questions.rendering import Renderer
 from ..sampling.marks import make_marks
 from .answers import ask_models
@@ -15,7 +15,7 @@ def run_eval(args: EvalArguments) -> None:
     """Asks all models and scores what is finished; what an interrupted run has finished is kept.
 
     Raises:
-        ConstructError: for what cannot be begun; and, after scoring, where a model is not finished.
+        SolopoError: for what cannot be begun; and, after scoring, where a model is not finished.
     """
     summary = ready_grid(args)
     renderer = Renderer(args.tokenizer, args.template)
@@ -33,7 +33,7 @@ def run_eval(args: EvalArguments) -> None:
     write_page(args, score(args, marks, unfinished), marks)
     print(f"Results: {args.folder / 'table.md'}; look at {args.folder / 'report.html'}.")
     if unfinished:
-        raise ConstructError(
+        raise SolopoError(
             f"{len(unfinished)} of {len(args.models)} models are not finished ("
             + "; ".join(f"{name}: {reason.rstrip('.')}" for name, reason in unfinished.items())
             + "): what is finished is scored, and the same command asks for the rest."

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..common.errors import ConstructError
+from ..common.errors import SolopoError
 from ..common.files import atomic_writer, read_json, read_rows, write_json
 from ..common.pages import TITLES
 from ..questions.sub_em import sub_em
@@ -80,7 +80,7 @@ def score(args: "EvalArguments", marks: Mapping[str, Marks] = {}, stopped: Mappi
         stopped: why a model was not asked to the end, by its name.
 
     Raises:
-        ConstructError: naming a file that is missing or broken.
+        SolopoError: naming a file that is missing or broken.
     """
     grid = read_grid(args)
     names = [model["name"] for model in args.models]
@@ -136,7 +136,7 @@ def read_grid(args: "EvalArguments") -> Grid:
     """The places of all contexts, lengths and depths ascending."""
     rows = list(read_contexts(args))
     if not rows:
-        raise ConstructError(f"'{args.contexts_path}' holds no contexts: delete it and run `solopo eval` again.")
+        raise SolopoError(f"'{args.contexts_path}' holds no contexts: delete it and run `solopo eval` again.")
     lengths, depths = (sorted({row[key] for row in rows}) for key in ("length", "depth"))
     hops = {row["question_id"]: row["hops"] for row in rows}
     numbers = {

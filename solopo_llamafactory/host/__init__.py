@@ -1,5 +1,5 @@
 """What this package calls of LLaMA-Factory. No other room but `hooks` imports the host."""
 
-# Before any other module of the host: its trainers' library looks for optional packages when it is first imported, and
-# finds ones that are not there unless the host's parser was imported first.
+# First of all: on its way the host mends transformers' answer to which packages are installed (`extras/packages.py`), and
+# trl, which its trainers import, asks for that once and for good.
 import llamafactory.hparams  # noqa: F401

@@ -1,6 +1,6 @@
 """Token counts of rendered prompts: the host's template and the target model's tokenizer, as training sees them."""
 
-from ..common.errors import ConstructError
+from ..common.errors import SolopoError
 
 
 class Renderer:
@@ -15,14 +15,14 @@ class Renderer:
             self.tokenizer = AutoTokenizer.from_pretrained(tokenizer, use_fast=True)
         except Exception as error:  # the hub client and tokenizers raise many kinds
             reason = " ".join(str(error).split())[:200]
-            raise ConstructError(
+            raise SolopoError(
                 f"tokenizer '{tokenizer}' cannot be loaded ({reason}): give a folder that holds a tokenizer (`solopo "
                 "tiny-model` makes one) or a hub id that this machine can reach."
             ) from None
         try:
             self.template = get_template_and_fix_tokenizer(self.tokenizer, DataArguments(template=template))
         except ValueError as error:
-            raise ConstructError(
+            raise SolopoError(
                 f"template '{template}' is refused by LLaMA-Factory ({error}): write one of its template names, such "
                 "as qwen or llama3."
             ) from None

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..common.config import check_types
-from ..common.errors import ConstructError
+from ..common.errors import SolopoError
 
 
 @dataclass
@@ -116,20 +116,20 @@ class SamplingArguments(RequestArguments):
         """Refuses sizes out of range, and a server without an address."""
         for key in ("n", "max_new_tokens", "samples_per_call", "batch_size", "concurrency"):
             if getattr(self, key) is not None and getattr(self, key) < 1:
-                raise ConstructError(f"{key} is {getattr(self, key)}: write 1 or more.")
+                raise SolopoError(f"{key} is {getattr(self, key)}: write 1 or more.")
         for key in ("max_retries", "temperature"):
             if not 0 <= getattr(self, key) < float("inf"):
-                raise ConstructError(f"{key} is {getattr(self, key)}: write 0 or more.")
+                raise SolopoError(f"{key} is {getattr(self, key)}: write 0 or more.")
         if not 0 < self.top_p <= 1:
-            raise ConstructError(f"top_p is {self.top_p}: write a number above 0 and up to 1.")
+            raise SolopoError(f"top_p is {self.top_p}: write a number above 0 and up to 1.")
         if len(self.thought_words or ()) % 2:
-            raise ConstructError(
+            raise SolopoError(
                 f"thought_words is {self.thought_words}: write an opening and a closing mark, such as [<reason>, </reason>]."
             )
         if not 0 < self.timeout < float("inf"):
-            raise ConstructError(f"timeout is {self.timeout}: write seconds above 0, such as 600.")
+            raise SolopoError(f"timeout is {self.timeout}: write seconds above 0, such as 600.")
         if (self.infer_backend == "openai") != (self.base_url is not None):
-            raise ConstructError(
+            raise SolopoError(
                 f"infer_backend is {self.infer_backend} and base_url is {self.base_url}: write both `infer_backend: "
                 "openai` and the server's `base_url`, or neither."
             )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from threading import Lock
 from typing import Any
 
-from ..common.errors import ConstructError
+from ..common.errors import SolopoError
 from .arguments import SamplingArguments
 from .loop import Sample, SampleError, reason, seed_of
 
@@ -23,12 +23,12 @@ class EngineSampler:
     def __init__(self, args: SamplingArguments) -> None:
         backend = args.infer_backend
         if backend != "huggingface" and importlib.util.find_spec(backend) is None:
-            raise ConstructError(
+            raise SolopoError(
                 f"infer_backend is {backend} and {backend} is not installed: run `pip install {backend}`, or write "
                 "huggingface, or openai with a server's base_url."
             )
         if args.policy == "likeliest":
-            raise ConstructError(
+            raise SolopoError(
                 f"policy is likeliest and the {backend} engine gives no log-probs: write random or shortest, or sample "
                 "through a server (infer_backend: openai)."
             )
@@ -42,7 +42,7 @@ class EngineSampler:
 
         Raises:
             SampleError: for a prompt that the engine refuses.
-            ConstructError: when the model cannot be loaded or the GPU is too small.
+            SolopoError: when the model cannot be loaded or the GPU is too small.
         """
         (samples,) = self.together([row])
         if isinstance(samples, SampleError):
@@ -64,7 +64,7 @@ class EngineSampler:
         except OutOfMemoryError:
             sizes = [key for key in ("batch_size", "samples_per_call") if (getattr(self.args, key) or 1) > 1]
             given = " and ".join(f"{key} {getattr(self.args, key)}" for key in sizes)
-            raise ConstructError(
+            raise SolopoError(
                 f"the GPU's memory is too small for {given} with this model: write smaller ones (1 at least)."
                 if sizes
                 else "the GPU's memory is too small for one prompt at a time with this model: leave out the longest "
@@ -77,7 +77,7 @@ class EngineSampler:
         """The samples of the unasked rows, in order; None, with one line that says why, where the host's engine must.
 
         Raises:
-            ConstructError: when the model cannot be loaded.
+            SolopoError: when the model cannot be loaded.
         """
         if self.args.infer_backend != "huggingface":
             return None
@@ -199,7 +199,7 @@ def _load(args: SamplingArguments) -> Any:
     try:
         chat_model = load_chat_model({**arguments, **args.engine_args})
     except Exception as error:  # the host, transformers and the engines raise many kinds
-        raise ConstructError(
+        raise SolopoError(
             f"model '{args.model_name_or_path}' cannot be loaded by LLaMA-Factory's {args.infer_backend} engine "
             f"({reason(error)}): correct model_name_or_path, adapter_name_or_path, template or engine_args."
         ) from None

@@ -21,7 +21,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, BinaryIO, Protocol
 
-from ..common.errors import ConstructError, Skip
+from ..common.errors import Skip, SolopoError
 from ..common.files import missing, stamp
 from .arguments import SamplingArguments
 from .marks import EMPTY, advice
@@ -131,7 +131,7 @@ def sample(
         bar: further arguments of the bar.
 
     Raises:
-        ConstructError: for a file of other settings, a broken one, one in use, or a model that does not answer.
+        SolopoError: for a file of other settings, a broken one, one in use, or a model that does not answer.
     """
     by_id = {row["id"]: row for row in rows}
     counts = Counts(len(by_id))
@@ -215,12 +215,12 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ConstructError(
+                raise SolopoError(
                     f"another run writes to '{path}': wait for its end or stop it, then run this command again."
                 ) from None
             yield file
     except OSError as error:
-        raise ConstructError(
+        raise SolopoError(
             f"'{path}' cannot be written ({error}): make room or give another output; the same command continues."
         ) from None
 
@@ -229,7 +229,7 @@ def finished(args: SamplingArguments, path: Path, rows: dict[str, dict]) -> set[
     """The ids among `rows` that the file has samples of; it may be missing, or torn by a killed run.
 
     Raises:
-        ConstructError: for a file of other settings, a broken one, or one in use.
+        SolopoError: for a file of other settings, a broken one, or one in use.
     """
     if not path.is_file():
         return set()
@@ -241,7 +241,7 @@ def read_samples(args: SamplingArguments, path: Path, rows: dict[str, dict]) -> 
     """The finished questions among `rows`, for the steps after sampling.
 
     Raises:
-        ConstructError: for a file that is missing, torn or of other settings.
+        SolopoError: for a file that is missing, torn or of other settings.
     """
     if not path.is_file():
         raise missing(path, "sample")
@@ -249,7 +249,7 @@ def read_samples(args: SamplingArguments, path: Path, rows: dict[str, dict]) -> 
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
-                raise ConstructError(f"'{path}' line {number} is torn: run `solopo sample` with the same YAML again.")
+                raise SolopoError(f"'{path}' line {number} is torn: run `solopo sample` with the same YAML again.")
             yield from _parse(settings, path, line, number, rows)
 
 
@@ -282,13 +282,13 @@ def _parse(
         row = json.loads(line)
         id, made_with, samples = row["id"], row["settings"], [Sample(**each) for each in row["samples"]]
     except (KeyError, TypeError, ValueError):
-        raise ConstructError(
+        raise SolopoError(
             f"'{path}' line {number} is no row of samples: remove this line, and its question is sampled again."
         ) from None
     if id not in rows:
         return
     if made_with != settings(rows[id]):
-        raise ConstructError(
+        raise SolopoError(
             f"'{path}' line {number} was made with other settings (of the model, of sampling or of its "
             "context), or by an earlier version, which let a server's and the model's own sampling defaults in: delete the file "
             "to sample anew, or write another output."
@@ -302,7 +302,7 @@ def _append(file: BinaryIO, row: dict) -> None:
         file.write(line.encode("utf-8", "replace"))  # a server's answer cut inside an emoji holds half a character
         file.flush()
     except OSError as error:
-        raise ConstructError(
+        raise SolopoError(
             f"'{file.name}' cannot be written ({error}): make room or give another output; the same command continues."
         ) from None
 
@@ -336,7 +336,7 @@ def _append_answers(
             counts.failed += 1
             in_a_row += 1
             if in_a_row == MOST_FAILURES:
-                raise ConstructError(
+                raise SolopoError(
                     f"{MOST_FAILURES} questions in a row got no answer, the last one because of: {error}; what is "
                     f"finished is kept in '{file.name}' and the same command continues."
                 )
@@ -387,7 +387,7 @@ class Useless:
         """The lines to write now, this one's last.
 
         Raises:
-            ConstructError: when there have been many and none is of use.
+            SolopoError: when there have been many and none is of use.
         """
         self.held.append(line)
         if self.ended_by(line["samples"]):
@@ -396,7 +396,7 @@ class Useless:
         problems = Counter(self._problem(each) for held in self.held for each in held["samples"])
         if problems.total() >= MOST_USELESS and len(self.held) >= MOST_FAILURES:
             found = ", ".join(f"{count} {name}" for name, count in problems.most_common())
-            raise ConstructError(
+            raise SolopoError(
                 f"none of the first {problems.total()} answers can be used ({found}): {advice(problems)}; then run the same "
                 "command, which asks these questions again."
             )

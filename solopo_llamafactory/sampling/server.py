@@ -7,7 +7,7 @@ from statistics import fmean
 from threading import Lock
 from typing import Any
 
-from ..common.errors import ConstructError
+from ..common.errors import SolopoError
 from .arguments import SamplingArguments
 from .loop import NEUTRAL, Sample, SampleError, TooLongError, hide_key, reason, seed_of
 
@@ -34,7 +34,7 @@ class ServerSampler:
         try:
             import openai  # noqa: F401
         except ImportError:
-            raise ConstructError(
+            raise SolopoError(
                 'infer_backend is openai and its client is not installed: run `pip install "solopo-llamafactory[sample]"`.'
             ) from None
         self.args = args
@@ -52,7 +52,7 @@ class ServerSampler:
 
         Raises:
             SampleError: when the server refuses this question, or has not answered it after all repetitions.
-            ConstructError: when there is no such server, or when it cannot do what the arguments ask for.
+            SolopoError: when there is no such server, or when it cannot do what the arguments ask for.
         """
         if self.args.temperature == 0:
             return self._ask(row, 0, 1)[:1] * self.args.n  # some servers sample where several are asked for
@@ -188,7 +188,7 @@ class ServerSampler:
         if self.args.policy == "likeliest" and text:
             tokens = choice.logprobs and choice.logprobs.content
             if not tokens:
-                raise ConstructError(
+                raise SolopoError(
                     f"policy is likeliest and the server {self.args.base_url} sends no log-probs: write random or "
                     "shortest."
                 )
@@ -239,11 +239,11 @@ def _connect(args: SamplingArguments) -> Any:
     try:
         client.with_options(timeout=min(PATIENCE, args.timeout), max_retries=0).models.with_raw_response.list()
     except openai.APIConnectionError as error:
-        raise ConstructError(
+        raise SolopoError(
             f"no server answers at {args.base_url} ({reason(error)}): start it, or correct base_url."
         ) from None
     except openai.AuthenticationError:
-        raise ConstructError(
+        raise SolopoError(
             f"the server {args.base_url} refuses the key: put the right one in the environment variable OPENAI_API_KEY."
         ) from None
     except openai.APIStatusError:

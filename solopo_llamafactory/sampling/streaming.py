@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import OutOfMemoryError
 
-from ..common.errors import ConstructError
+from ..common.errors import SolopoError
 from ..generation.choice import Decoding, decoding_of
 from ..generation.errors import UnfitError
 from ..generation.fit import fit_of
@@ -56,7 +56,7 @@ class Stream:
         """The samples of the rows with these ids, in the rows' order.
 
         Raises:
-            ConstructError: when the memory is too small for one answer at a time.
+            SolopoError: when the memory is too small for one answer at a time.
         """
         places = [place for place, row in enumerate(self.rows) if row["id"] in unasked]
         finished: dict[int, list[Sample] | SampleError] = dict(self._refused)
@@ -77,7 +77,7 @@ class Stream:
                 samples = samples_of(self.engine, self.generation_config, answers)
                 yield order[index], samples * (self.args.n // len(samples))
         except OutOfMemoryError:
-            raise ConstructError(
+            raise SolopoError(
                 "the GPU's memory is too small for one answer at a time with this model: leave out the longest contexts, "
                 "or ask a server (infer_backend: openai)."
             ) from None

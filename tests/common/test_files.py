@@ -2,7 +2,7 @@
 
 import pytest
 
-from solopo_llamafactory.common.errors import ConstructError
+from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.common.files import atomic_writer, read_json, read_rows, write_json
 
 
@@ -13,7 +13,7 @@ def test_the_old_file_stays_when_writing_fails(tmp_path):
         file.write("new")
         raise RuntimeError
     assert [item.name for item in tmp_path.iterdir()] == ["out.jsonl"] and path.read_text() == "old"
-    with pytest.raises(ConstructError, match="cannot be written"), atomic_writer(path / "below.jsonl"):
+    with pytest.raises(SolopoError, match="cannot be written"), atomic_writer(path / "below.jsonl"):
         pass
 
 
@@ -22,13 +22,13 @@ def test_json(tmp_path):
     write_json(path, {"é": 1})
     assert path.read_text(encoding="utf-8") == '{\n  "é": 1\n}\n' and read_json(path, "select") == {"é": 1}
     path.write_text("{")
-    with pytest.raises(ConstructError, match="is not JSON .* run `solopo select` again"):
+    with pytest.raises(SolopoError, match="is not JSON .* run `solopo select` again"):
         read_json(path, "select")
 
 
 def test_missing_and_broken_rows(tmp_path):
-    with pytest.raises(ConstructError, match="run `solopo sample` with the same YAML first"):
+    with pytest.raises(SolopoError, match="run `solopo sample` with the same YAML first"):
         list(read_rows(tmp_path / "samples.jsonl", "sample"))
     (tmp_path / "samples.jsonl").write_text('{"a": 1}\n{"a"')
-    with pytest.raises(ConstructError, match="line 2 is cut off"):
+    with pytest.raises(SolopoError, match="line 2 is cut off"):
         list(read_rows(tmp_path / "samples.jsonl", "sample"))

@@ -3,7 +3,7 @@
 import pytest
 
 from solopo_llamafactory.common.config import help_text, parse
-from solopo_llamafactory.common.errors import ConstructError
+from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.construct.arguments import BuildArguments
 from tests.helpers.questions import CORPUS, ROOT
 
@@ -92,7 +92,7 @@ def test_recipes_parse(monkeypatch, name):
     ],
 )
 def test_wrong_arguments_are_named(argv, words):
-    with pytest.raises(ConstructError) as caught:
+    with pytest.raises(SolopoError) as caught:
         parse(BuildArguments, argv)
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
@@ -101,7 +101,7 @@ def test_wrong_arguments_are_named(argv, words):
 def test_bad_yaml_is_named(tmp_path, text):
     config = tmp_path / "config.yaml"
     config.write_text(text)
-    with pytest.raises(ConstructError) as caught:
+    with pytest.raises(SolopoError) as caught:
         parse(BuildArguments, [str(config)])
     assert "\n" not in str(caught.value)
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from solopo_llamafactory.common.errors import ConstructError
+from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.common.files import write_json
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.page import choose_examples, mark_evidence, spread, write_report
@@ -222,7 +222,7 @@ def test_one_pair(tmp_path, changes):
 def test_a_missing_file_names_the_step(tmp_path, name, step):
     args = build_files(tmp_path / "data", 3, 0)
     (tmp_path / "data" / name).unlink()
-    with pytest.raises(ConstructError, match=f"{name}.*solopo {step}"):
+    with pytest.raises(SolopoError, match=f"{name}.*solopo {step}"):
         write_report(args)
     assert not args.report_path.exists() and not args.summary_path.exists()
 
@@ -232,14 +232,14 @@ def test_pairs_of_an_earlier_synthesis_are_refused(tmp_path):
     path = args.folder / "synthesis.json"
     synthesis = json.loads(path.read_text())
     path.write_text(json.dumps({**synthesis, "arguments": {**synthesis["arguments"], "long_tokens": 9}}))
-    with pytest.raises(ConstructError, match="are of other contexts than .* run `solopo sample` and `solopo select`"):
+    with pytest.raises(SolopoError, match="are of other contexts than .* run `solopo sample` and `solopo select`"):
         write_report(args)
 
 
 def test_pairs_of_other_contexts_are_refused(tmp_path):
     args = build_files(tmp_path / "data", 3, 0)
     write_lines(args.contexts_path, make_context(random.Random(1), 99, args))
-    with pytest.raises(ConstructError, match="is not in .*contexts.jsonl.*solopo select"):
+    with pytest.raises(SolopoError, match="is not in .*contexts.jsonl.*solopo select"):
         write_report(args)
 
 
@@ -247,7 +247,7 @@ def test_pairs_of_an_earlier_version_are_refused(tmp_path):
     args = build_files(tmp_path / "data", 1, 0)
     path = tmp_path / "data" / "pairs.jsonl"
     path.write_text(path.read_text().replace("answer_tokens", "other"))
-    with pytest.raises(ConstructError, match="answer_tokens.*solopo select"):
+    with pytest.raises(SolopoError, match="answer_tokens.*solopo select"):
         write_report(args)
 
 

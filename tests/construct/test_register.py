@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from solopo_llamafactory.common.errors import ConstructError
+from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.register import dataset_entries, register
 from tests.helpers.questions import CORPUS, ROOT
@@ -78,7 +78,7 @@ def test_a_new_file_and_an_update_that_leaves_others_alone(tmp_path):
 def test_a_name_of_other_data_is_refused(tmp_path, entry):
     path = tmp_path / "dataset_info.json"
     path.write_text(json.dumps({"mine_long": entry}))
-    with pytest.raises(ConstructError, match="has `mine_long` for other data: write another dataset_name"):
+    with pytest.raises(SolopoError, match="has `mine_long` for other data: write another dataset_name"):
         register(arguments(tmp_path), with_held_out=False)
     assert json.loads(path.read_text()) == {"mine_long": entry}
 
@@ -95,6 +95,6 @@ def test_an_entry_that_is_there_leaves_the_file_as_it_is(tmp_path):
 def test_a_broken_file_is_left_alone(tmp_path, text):
     path = tmp_path / "dataset_info.json"
     path.write_text(text)
-    with pytest.raises(ConstructError, match="repair it or name another file"):
+    with pytest.raises(SolopoError, match="repair it or name another file"):
         register(arguments(tmp_path), with_held_out=False)
     assert path.read_text() == text

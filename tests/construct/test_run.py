@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from solopo_llamafactory.common.errors import ConstructError
+from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.run import run_build
 from solopo_llamafactory.questions.rendering import Renderer
@@ -86,7 +86,7 @@ def test_the_host_reads_the_views(tmp_path, qwen_tokenizer):
     ],
 )
 def test_bad_input_leaves_no_file(tmp_path, qwen_tokenizer, changes, words):
-    with pytest.raises(ConstructError) as caught:
+    with pytest.raises(SolopoError) as caught:
         run_build(arguments(tmp_path / "out.jsonl", changes.pop("tokenizer", qwen_tokenizer), **changes))
     assert words in str(caught.value) and "\n" not in str(caught.value)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

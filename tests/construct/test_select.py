@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solopo_llamafactory.common.errors import ConstructError
+from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.select import choose_held_out, judge, makes_a_pair, pick, select
 from solopo_llamafactory.sampling.loop import Sample, Settings
@@ -122,7 +122,7 @@ def test_samples_without_an_answer_and_with_control_tokens_enter_no_pair(args):
 
 def test_samples_without_any_answer_say_what_to_change(args):
     write(args(), [context("a")], [line("a", "", "")])
-    with pytest.raises(ConstructError) as caught:
+    with pytest.raises(SolopoError) as caught:
         select(args(), WordRenderer())
     said = str(caught.value)
     assert "(1 no sample with an answer); 2 of 2 answers hold no answer (2 empty): raise max_new_tokens" in said
@@ -134,7 +134,7 @@ def test_policies():
     assert pick(samples, "shortest", random.Random(0)) == "text"
     assert pick(samples, "likeliest", random.Random(0)) == "a text"
     assert {pick(samples, "random", random.Random(seed)) for seed in range(30)} == {each.text for each in samples}
-    with pytest.raises(ConstructError, match="have no log-probabilities"):
+    with pytest.raises(SolopoError, match="have no log-probabilities"):
         pick([*samples, make_sample("x")], "likeliest", random.Random(0))
 
 
@@ -203,11 +203,11 @@ def test_another_file_of_the_held_out_name_is_left_alone(args):
 
 def test_samples_of_other_settings_are_refused(args):
     write(args(), [context("a")], [line("a", "It is Ada", "It is Bo")])
-    with pytest.raises(ConstructError, match="line 1 was made with other settings"):
+    with pytest.raises(SolopoError, match="line 1 was made with other settings"):
         select(args(model_name_or_path="another"), WordRenderer())
     with args().samples_path.open("a") as file:
         file.write('{"id"')
-    with pytest.raises(ConstructError, match="line 2 is torn: run `solopo sample`"):
+    with pytest.raises(SolopoError, match="line 2 is torn: run `solopo sample`"):
         select(args(), WordRenderer())
 
 
@@ -246,7 +246,7 @@ def test_no_pair_at_all(args, is_right):
         else r"1 no correct sample\); where none is, sample with a model that answers"
     )
     with pytest.raises(
-        ConstructError, match=rf"no pair could be made from the samples of 1 questions \({words}"
+        SolopoError, match=rf"no pair could be made from the samples of 1 questions \({words}"
     ) as error:
         select(args(), WordRenderer())
     assert "max_new_tokens" not in str(error.value)
@@ -254,9 +254,9 @@ def test_no_pair_at_all(args, is_right):
 
 
 def test_a_missing_step_is_named(args):
-    with pytest.raises(ConstructError, match="is missing: run `solopo synthesize`"):
+    with pytest.raises(SolopoError, match="is missing: run `solopo synthesize`"):
         select(args(), WordRenderer())
     write(args(), [context("a")], [])
     args().samples_path.unlink()
-    with pytest.raises(ConstructError, match="samples.jsonl' is missing: run `solopo sample`"):
+    with pytest.raises(SolopoError, match="samples.jsonl' is missing: run `solopo sample`"):
         select(args(), WordRenderer())

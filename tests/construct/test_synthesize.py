@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from solopo_llamafactory.common.errors import ConstructError
+from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.synthesize import existing, synthesize
 from tests.helpers.questions import CORPUS, WordRenderer, record, write_lines
@@ -80,11 +80,11 @@ def test_contexts_are_made_again_when_something_has_changed(args, tmp_path):
 
 
 def test_nothing_is_left_behind_when_no_context_can_be_made(args, tmp_path):
-    with pytest.raises(ConstructError, match="no context could be made from .* evidence alone over short_tokens"):
+    with pytest.raises(SolopoError, match="no context could be made from .* evidence alone over short_tokens"):
         synthesize(args(short_tokens=20), WordRenderer())
     assert not args().contexts_path.exists() and existing(args()) is None
     (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(ConstructError, match="holds no questions"):
+    with pytest.raises(SolopoError, match="holds no questions"):
         synthesize(args(input=str(tmp_path / "empty.jsonl")), WordRenderer())
 
 
@@ -102,7 +102,7 @@ class DeadlyRenderer(WordRenderer):
 
 
 def test_a_killed_process_ends_the_run_with_a_sentence(args):
-    with pytest.raises(ConstructError, match=r"was killed.*write fewer preprocessing_num_workers \(2 now\)"):
+    with pytest.raises(SolopoError, match=r"was killed.*write fewer preprocessing_num_workers \(2 now\)"):
         synthesize(args(preprocessing_num_workers=2), DeadlyRenderer())
     assert not args().contexts_path.exists()
 

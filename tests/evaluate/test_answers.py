@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from solopo_llamafactory.common.errors import ConstructError
+from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.evaluate.answers import ask_models
 from tests.helpers.evaluation import eval_arguments
 from tests.helpers.questions import write_lines
@@ -186,7 +186,7 @@ def test_a_single_question_without_an_answer_is_told(make, server):
 def test_answers_of_other_settings_are_refused_before_any_model_is_asked(make, server):
     ask_models(make("trained"), rows())
     server.requests.clear()
-    with pytest.raises(ConstructError, match="trained.jsonl' line 1 was made with other settings"):
+    with pytest.raises(SolopoError, match="trained.jsonl' line 1 was made with other settings"):
         ask_models(make("base", "trained", max_new_tokens=50), rows())
     assert server.requests == []
 

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from solopo_llamafactory.cli import main
-from solopo_llamafactory.common.errors import ConstructError
+from solopo_llamafactory.common.errors import SolopoError
 from tests.helpers.evaluation import eval_arguments
 from tests.helpers.questions import ROOT
 
@@ -65,7 +65,7 @@ def make_args(tmp_path):
     ],
 )
 def test_what_is_refused(make_args, changes, words):
-    with pytest.raises(ConstructError, match=words) as caught:
+    with pytest.raises(SolopoError, match=words) as caught:
         make_args(**changes)
     assert "\n" not in str(caught.value)
 
@@ -107,5 +107,5 @@ def test_what_looks_like_a_hub_id_in_a_folder_that_is_here_is_a_path(make_args, 
     monkeypatch.chdir(tmp_path)
     make_args(models=[{"name": "a", "model_name_or_path": "saves/x"}])
     (tmp_path / "saves").mkdir()
-    with pytest.raises(ConstructError, match="'saves/x' of model 'a' does not exist"):
+    with pytest.raises(SolopoError, match="'saves/x' of model 'a' does not exist"):
         make_args(models=[{"name": "a", "model_name_or_path": "saves/x"}])

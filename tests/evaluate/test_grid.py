@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from solopo_llamafactory.common.errors import ConstructError
+from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.evaluate.grid import make_grid, multi_doc, read_grid, ready_grid, single_doc
 from tests.helpers.evaluation import eval_arguments
 from tests.helpers.questions import WordRenderer, paragraph, record, write_lines
@@ -107,14 +107,12 @@ def test_a_question_over_the_smallest_length_takes_no_part(make_args):
     summary = make_grid(args, WordRenderer())
     assert summary["skipped"]["evidence over the smallest length"] > 0
     assert summary["questions"] + sum(summary["skipped"].values()) == summary["read"]
-    with pytest.raises(
-        ConstructError, match=r"no question .* fits lengths from 20 .* take \d+ to \d+ tokens, so begin"
-    ):
+    with pytest.raises(SolopoError, match=r"no question .* fits lengths from 20 .* take \d+ to \d+ tokens, so begin"):
         make_grid(make_args(lengths=[20, 700]), WordRenderer())
 
 
 def test_the_length_that_is_named_is_enough(make_args):
-    with pytest.raises(ConstructError) as caught:
+    with pytest.raises(SolopoError) as caught:
         make_grid(make_args(lengths=[20, 700]), WordRenderer())
     named = int(str(caught.value).split("begin lengths at ")[1].split()[0])
     assert make_grid(make_args(lengths=[named, 700], num_questions=999), WordRenderer())["questions"] > 100
@@ -123,12 +121,10 @@ def test_the_length_that_is_named_is_enough(make_args):
 def test_too_few_documents_name_the_length_and_leave_nothing(make_args, tmp_path):
     path = write_lines(tmp_path / "in.jsonl", record(), record(id="other"))
     args = make_args(source="musique", input=str(path), lengths=[90, 500])
-    with pytest.raises(
-        ConstructError, match="length 500 cannot be filled: .* give contexts of .* drop lengths from 500"
-    ):
+    with pytest.raises(SolopoError, match="length 500 cannot be filled: .* give contexts of .* drop lengths from 500"):
         make_grid(args, WordRenderer())
     assert not args.contexts_path.exists() and not args.grid_path.exists()
-    with pytest.raises(ConstructError) as caught:
+    with pytest.raises(SolopoError) as caught:
         make_grid(make_args(source="musique", input=str(path), lengths=[500, 900]), WordRenderer())
     named = int(str(caught.value).split("write lengths of ")[1].split()[0])
     make_grid(make_args(source="musique", input=str(path), lengths=[named]), WordRenderer())
@@ -142,10 +138,10 @@ def test_too_few_documents_name_the_length_and_leave_nothing(make_args, tmp_path
 def test_no_question_at_all(make_args, tmp_path):
     empty = tmp_path / "empty.jsonl"
     empty.write_text("\n")
-    with pytest.raises(ConstructError, match="holds no questions"):
+    with pytest.raises(SolopoError, match="holds no questions"):
         make_grid(make_args(source="musique", input=str(empty)), WordRenderer())
     unanswerable = write_lines(tmp_path / "in.jsonl", record(answerable=False))
-    with pytest.raises(ConstructError, match="cannot be used: 1 of 1 questions cannot be used, unanswerable"):
+    with pytest.raises(SolopoError, match="cannot be used: 1 of 1 questions cannot be used, unanswerable"):
         make_grid(make_args(source="musique", input=str(unanswerable)), WordRenderer())
 
 
@@ -187,7 +183,7 @@ def test_training_questions_and_their_evidence_are_left_out(make_args, tmp_path)
     # b has evidence of the same title with another text
     assert read(pair(**evidence)) == ({"b"}, {"evidence in training": 2})
     assert read(pair(**evidence | {"meta": {"evidence": []}})) == ({"a", "b", "c"}, {})  # it was a distractor there
-    with pytest.raises(ConstructError, match="pairs.jsonl line 1 is no training pair"):
+    with pytest.raises(SolopoError, match="pairs.jsonl line 1 is no training pair"):
         read({"prompt": "x"})
 
 
@@ -198,7 +194,7 @@ def test_the_tokens_that_documents_give_are_below_the_length_that_they_do_not_fi
     path = write_lines(tmp_path / "in.jsonl", *(record(id=str(i), question=f"{'Where ' * i}?") for i in range(5)))
     corpus = write_lines(tmp_path / "corpus.jsonl", {"text": f"Hill {long}"}, {"text": f"Dale {long}"})
     args = make_args(source="musique", input=str(path), corpus=str(corpus), lengths=[90, length])
-    with pytest.raises(ConstructError) as caught:
+    with pytest.raises(SolopoError) as caught:
         make_grid(args, WordRenderer())
     named = re.search(r"contexts of (\d+) tokens at most for (\d+) of (\d+) questions", str(caught.value)).groups()
     assert int(named[0]) < length and 0 < int(named[1]) <= int(named[2])
@@ -218,9 +214,7 @@ def test_answers_to_other_contexts_are_refused(make_args):
     args.answers_path("base").parent.mkdir()
     args.answers_path("base").write_text("")
     assert ready_grid(args) == summary
-    with pytest.raises(
-        ConstructError, match=r"holds answers to other contexts \(lengths, seed differ\): write another"
-    ):
+    with pytest.raises(SolopoError, match=r"holds answers to other contexts \(lengths, seed differ\): write another"):
         ready_grid(make_args(lengths=[320], seed=1))
     os.utime(args.contexts_path)
     assert ready_grid(args) == summary

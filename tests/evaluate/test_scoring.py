@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from solopo_llamafactory.common.errors import ConstructError
+from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.evaluate.scoring import estimate, listed, score
 from solopo_llamafactory.sampling.marks import Marks
 from tests.helpers.made_up import make_run, simulate
@@ -199,12 +199,12 @@ def test_the_table_has_a_row_a_model(tmp_path):
 def test_a_missing_file_is_named(tmp_path, name):
     args = make_run(tmp_path / "run", {"base": ["++++"] * 2})
     (tmp_path / "run" / name).unlink()
-    with pytest.raises(ConstructError, match=f"{name}.*solopo eval"):
+    with pytest.raises(SolopoError, match=f"{name}.*solopo eval"):
         score(args)
 
 
 def test_an_empty_grid_is_one_sentence(tmp_path):
-    with pytest.raises(ConstructError, match="holds no contexts"):
+    with pytest.raises(SolopoError, match="holds no contexts"):
         score(make_run(tmp_path / "run", {"base": []}, questions=0))
 
 

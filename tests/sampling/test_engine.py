@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from solopo_llamafactory.common.errors import ConstructError
+from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.synthesize import read_contexts
 from solopo_llamafactory.sampling import engine
@@ -171,7 +171,7 @@ def test_a_batch_stopped_in_its_middle_gives_the_same_bytes(make_args):
     for kept in (1, 2, 4):  # in the first batch, and in the second
         assert run_uneven(f"after {kept}", until=f"q{kept - 1}", batch_size=3) == b"".join(lines[:kept])
         assert run_uneven(f"after {kept}", batch_size=3) == whole
-    with pytest.raises(ConstructError, match="made with other settings"):
+    with pytest.raises(SolopoError, match="made with other settings"):
         run_uneven("whole", batch_size=2)
 
 
@@ -229,16 +229,16 @@ def test_ctrl_c_ends_a_generation_under_way(make_args):
     ],
 )
 def test_what_cannot_be_loaded_is_named(make_args, changes, words):
-    with pytest.raises(ConstructError) as caught:
+    with pytest.raises(SolopoError) as caught:
         EngineSampler(make_args(**changes))(question(0))
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_what_cannot_be_is_refused_before_anything_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConstructError, match="vllm is not installed: run `pip install vllm`"):
+    with pytest.raises(SolopoError, match="vllm is not installed: run `pip install vllm`"):
         EngineSampler(arguments(tmp_path, infer_backend="vllm"))
-    with pytest.raises(ConstructError, match="the huggingface engine gives no log-probs"):
+    with pytest.raises(SolopoError, match="the huggingface engine gives no log-probs"):
         EngineSampler(arguments(tmp_path, policy="likeliest"))
 
 

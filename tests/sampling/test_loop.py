@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from solopo_llamafactory.common.errors import ConstructError, Skip
+from solopo_llamafactory.common.errors import Skip, SolopoError
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.synthesize import read_contexts
 from solopo_llamafactory.sampling import loop
@@ -180,7 +180,7 @@ def test_five_failures_in_a_row_end_the_run(tmp_path, workers):
     args = arguments(tmp_path)
     write_contexts(args, 40)
     sampler = FakeSampler(failing=[f"q{i}" for i in range(6, 40)], workers=workers)
-    with pytest.raises(ConstructError, match="in a row .*is too long.*the same command continues") as caught:
+    with pytest.raises(SolopoError, match="in a row .*is too long.*the same command continues") as caught:
         sample(args, sampler, is_enough, wanted=1)
     assert "\n" not in str(caught.value)
     assert sorted(ids(args)) == [f"q{i}" for i in range(6)]
@@ -188,7 +188,7 @@ def test_five_failures_in_a_row_end_the_run(tmp_path, workers):
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize("error", [ConstructError("no server"), RuntimeError("a bug")])
+@pytest.mark.parametrize("error", [SolopoError("no server"), RuntimeError("a bug")])
 def test_other_errors_end_the_run_at_once(tmp_path, error, workers):
     args = arguments(tmp_path)
     write_contexts(args, 8)
@@ -232,7 +232,7 @@ def test_a_broken_line_elsewhere_is_named_and_nothing_is_changed(tmp_path, broke
     lines[1] = broken
     args.samples_path.write_text("\n".join(lines) + "\n")
     before = args.samples_path.read_bytes()
-    with pytest.raises(ConstructError, match="samples.jsonl' line 2 is no row of samples"):
+    with pytest.raises(SolopoError, match="samples.jsonl' line 2 is no row of samples"):
         sample(args, FakeSampler(), is_enough, wanted=1)
     assert args.samples_path.read_bytes() == before
 
@@ -258,7 +258,7 @@ def test_a_file_of_other_settings_is_refused(tmp_path, changes):
     args = arguments(tmp_path)
     write_contexts(args, 2)
     sample(args, FakeSampler(), is_enough, wanted=1)
-    with pytest.raises(ConstructError, match="line 1 was made with other settings.*delete the file"):
+    with pytest.raises(SolopoError, match="line 1 was made with other settings.*delete the file"):
         sample(arguments(tmp_path, **changes), FakeSampler(), is_enough, wanted=1)
 
 
@@ -272,7 +272,7 @@ def test_a_model_that_was_trained_anew_in_its_folder_is_another_one(tmp_path, ke
     sample(args, FakeSampler(), is_enough, wanted=1)
     assert sample(args, FakeSampler(), is_enough, wanted=1).finished
     weights.write_bytes(b"another")
-    with pytest.raises(ConstructError, match="line 1 was made with other settings"):
+    with pytest.raises(SolopoError, match="line 1 was made with other settings"):
         sample(args, FakeSampler(), is_enough, wanted=1)
 
 
@@ -281,7 +281,7 @@ def test_a_changed_prompt_is_refused(tmp_path):
     write_contexts(args, 2)
     sample(args, FakeSampler(), is_enough, wanted=1)
     write_lines(args.contexts_path, context(0), context(1, short_prompt="Another?"))
-    with pytest.raises(ConstructError, match="line 2 was made with other settings"):
+    with pytest.raises(SolopoError, match="line 2 was made with other settings"):
         sample(args, FakeSampler(), is_enough, wanted=1)
 
 
@@ -319,7 +319,7 @@ def test_a_model_that_says_nothing_is_not_asked_to_the_end(tmp_path, text, found
     write_contexts(args, 60)
     sampler = SilentSampler(99, text, workers=workers)
     with pytest.raises(
-        ConstructError, match=rf"none of the first 20 answers can be used \({found}\): raise max_new_tokens"
+        SolopoError, match=rf"none of the first 20 answers can be used \({found}\): raise max_new_tokens"
     ):
         sample(args, sampler, is_enough, None, lambda each: Marks().read(each.text, each.finish).problem)
     assert len(sampler.asked) < 20 and args.samples_path.read_bytes() == b""
@@ -355,9 +355,7 @@ def test_a_file_of_an_earlier_version_is_refused_in_a_sentence(tmp_path, monkeyp
     with monkeypatch.context() as earlier:
         earlier.setattr(loop, "NEUTRAL", {})
         sample(args, FakeSampler(), is_enough)
-    with pytest.raises(
-        ConstructError, match="or by an earlier version, which let a server's .* defaults in: delete the"
-    ):
+    with pytest.raises(SolopoError, match="or by an earlier version, which let a server's .* defaults in: delete the"):
         sample(args, FakeSampler(), is_enough)
 
 
@@ -378,13 +376,13 @@ def test_a_second_run_at_the_same_time_is_refused(tmp_path):
     write_contexts(args, 2)
     with open(args.samples_path, "ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(ConstructError, match="another run writes to '.*samples.jsonl'"):
+        with pytest.raises(SolopoError, match="another run writes to '.*samples.jsonl'"):
             sample(args, FakeSampler(), is_enough, wanted=1)
     sample(args, FakeSampler(), is_enough, wanted=1)
 
 
 def test_missing_contexts_are_named(tmp_path):
-    with pytest.raises(ConstructError, match="contexts.jsonl' is missing: run `solopo synthesize`"):
+    with pytest.raises(SolopoError, match="contexts.jsonl' is missing: run `solopo synthesize`"):
         sample(arguments(tmp_path), FakeSampler(), is_enough, wanted=1)
     assert list(tmp_path.iterdir()) == []
 
@@ -395,7 +393,7 @@ def test_a_full_disk_is_named_and_the_next_run_continues(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
     try:
-        with pytest.raises(ConstructError, match="samples.jsonl' cannot be written .*make room"):
+        with pytest.raises(SolopoError, match="samples.jsonl' cannot be written .*make room"):
             run_slowly(str(tmp_path), "0", "1")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solopo_llamafactory.common.errors import ConstructError
+from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.select import judge
 from solopo_llamafactory.questions.sub_em import sub_em
@@ -82,9 +82,9 @@ def test_further_marks_are_given_by_argument(qwen_tokenizer):
     text = "<reason>Bo</reason> Ada"
     assert marks_of(qwen_tokenizer).read(text).answer == text
     assert marks_of(qwen_tokenizer, thought_words=["<reason>", "</reason>"]).read(text).answer == "Ada"
-    with pytest.raises(ConstructError, match="thought_words is .*: write an opening and a closing mark"):
+    with pytest.raises(SolopoError, match="thought_words is .*: write an opening and a closing mark"):
         arguments("x", thought_words=["<reason>"])
-    with pytest.raises(ConstructError, match="thought_words is 'a': write a list of texts"):
+    with pytest.raises(SolopoError, match="thought_words is 'a': write a list of texts"):
         arguments("x", thought_words="a")
 
 

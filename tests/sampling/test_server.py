@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from solopo_llamafactory.common.errors import ConstructError
+from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.run import run_build
 from solopo_llamafactory.sampling import server as server_module
@@ -312,7 +312,7 @@ def test_log_probs(tmp_path, server):
     assert {each.logp for each in ServerSampler(server_arguments(tmp_path, server.url))(question(0))} == {None}
     assert "logprobs" not in server.requests[-1]
     server.misbehave = lambda request, number: None
-    with pytest.raises(ConstructError, match="sends no log-probs"):
+    with pytest.raises(SolopoError, match="sends no log-probs"):
         ServerSampler(args)(question(0))
 
 
@@ -398,12 +398,12 @@ def test_a_server_that_dies_costs_no_finished_sample(tmp_path, server):
             raise ConnectionResetError
 
     server.misbehave = die
-    with pytest.raises(ConstructError, match="5 questions in a row.*Connection error.*the same command continues"):
+    with pytest.raises(SolopoError, match="5 questions in a row.*Connection error.*the same command continues"):
         run(args)
     kept = args.samples_path.read_bytes()
     assert 5 <= len(ids(args)) <= 6
     server.close()
-    with pytest.raises(ConstructError, match="no server answers at"):
+    with pytest.raises(SolopoError, match="no server answers at"):
         run(args)
     assert args.samples_path.read_bytes() == kept
     revived = FakeServer()
@@ -416,14 +416,14 @@ def test_a_server_that_dies_costs_no_finished_sample(tmp_path, server):
 def test_a_missing_server_is_named(tmp_path, url):
     args = server_arguments(tmp_path, url)
     write_contexts(args, 3)
-    with pytest.raises(ConstructError, match="no server answers at") as caught:
+    with pytest.raises(SolopoError, match="no server answers at") as caught:
         run(args)
     assert url in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_refused_key_is_named(tmp_path, server):
     server.models_status = 401
-    with pytest.raises(ConstructError, match="refuses the key.*OPENAI_API_KEY"):
+    with pytest.raises(SolopoError, match="refuses the key.*OPENAI_API_KEY"):
         ServerSampler(server_arguments(tmp_path, server.url))(question(0))
 
 
@@ -438,7 +438,7 @@ def test_a_key_that_the_server_repeats_is_not_told(tmp_path, server, monkeypatch
     told = ""
     try:
         run(args)
-    except ConstructError as error:
+    except SolopoError as error:
         told = str(error)
     assert server.keys and set(server.keys) == {"Bearer sk-secret-of-mine"}
     told += "".join(capsys.readouterr())
@@ -469,7 +469,7 @@ def test_a_missing_client_is_named(tmp_path, monkeypatch):
         return original(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_openai)
-    with pytest.raises(ConstructError, match=r'pip install "solopo-llamafactory\[sample\]"'):
+    with pytest.raises(SolopoError, match=r'pip install "solopo-llamafactory\[sample\]"'):
         ServerSampler(server_arguments(tmp_path, "http://127.0.0.1:9/v1"))
 
 

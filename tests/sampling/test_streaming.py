@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from solopo_llamafactory.common.errors import ConstructError
+from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.synthesize import read_contexts
 from solopo_llamafactory.generation.rows import Rows
@@ -155,7 +155,7 @@ def test_too_little_memory_for_one_answer_is_one_sentence(make_args, monkeypatch
         yield
 
     monkeypatch.setattr(streaming, "generate", none)
-    with pytest.raises(ConstructError, match="too small for one answer at a time"):
+    with pytest.raises(SolopoError, match="too small for one answer at a time"):
         stream(make_args(), [question(0)])
 
 

@@ -3,7 +3,7 @@
 import sys
 from collections import Counter
 
-from ...common.errors import ConstructError
+from ...common.errors import SolopoError
 from .generic import GenericSource
 from .hotpotqa import HotpotqaSource
 from .musique import DemoSource, MusiqueSource
@@ -36,11 +36,11 @@ def read_questions(source: str, input: str) -> list[Question]:
     """All questions of a source's file or data set, those that cannot be used among them: their documents can.
 
     Raises:
-        ConstructError: where there are none that can be used.
+        SolopoError: where there are none that can be used.
     """
     questions = list(SOURCES[source]().read(input))
     if not questions:
-        raise ConstructError(f"input '{input}' holds no questions: give a file with one JSON object a line.")
+        raise SolopoError(f"input '{input}' holds no questions: give a file with one JSON object a line.")
     print(f"Read {len(questions)} questions from {input}.", file=sys.stderr)
     problems = Counter(question.problem for question in questions if question.problem is not None)
     told = [
@@ -50,7 +50,7 @@ def read_questions(source: str, input: str) -> list[Question]:
         if count >= TELL_FROM * len(questions)
     ]
     if problems.total() == len(questions) or len({question.id for question in questions}) == 1 < len(questions):
-        raise ConstructError(f"input '{input}' cannot be used: {'; '.join(told)}.")
+        raise SolopoError(f"input '{input}' cannot be used: {'; '.join(told)}.")
     for sentence in told:
         print(f"{sentence}.", file=sys.stderr)
     return questions

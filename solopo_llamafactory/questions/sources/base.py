@@ -18,7 +18,7 @@ class Source:
         """Yields one question a record of a file or of a data set (see `read_records`).
 
         Raises:
-            ConstructError: for an input that cannot be read, or a record of another schema.
+            SolopoError: for an input that cannot be read, or a record of another schema.
         """
         seen: set[str] = set()
         for where, data in read_records(path):

@@ -1,6 +1,6 @@
 """HotpotQA."""
 
-from ...common.errors import ConstructError
+from ...common.errors import SolopoError
 from .base import Source
 from .questions import Document, Question, distinct_answers, is_yes_or_no
 from .records import Record
@@ -43,7 +43,7 @@ class HotpotqaSource(Source):
     def check(self, record: Record) -> None:
         """Refuses 2WikiMultihopQA's records, which are of this schema otherwise."""
         if record.has("evidences"):
-            raise ConstructError(
+            raise SolopoError(
                 f"{record.where}: field 'evidences' is there, a HotpotQA record has none: for 2WikiMultihopQA write "
                 "`source: 2wikimultihopqa`."
             )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from types import NoneType
 from typing import Any
 
-from ...common.errors import ConstructError
+from ...common.errors import SolopoError
 from ...common.json_records import read_json_records
 
 
@@ -95,7 +95,7 @@ class Record:
     def refuse(self, key: str, wanted: str) -> None:
         """Ends the command: the field is not what the schema has there."""
         found = "is missing" if key not in self.data else "is of another kind"
-        raise ConstructError(f"{self.where}: field '{key}' {found}, a {self.schema} record has {wanted} there.")
+        raise SolopoError(f"{self.where}: field '{key}' {found}, a {self.schema} record has {wanted} there.")
 
 
 def _parsed(text: str) -> Any:
@@ -117,9 +117,9 @@ def read_file(path: str) -> Iterator[tuple[str, dict]]:
         for place, record in read_json_records(path):
             yield f"{path} {place}", record
     except OSError as error:
-        raise ConstructError(f"'{path}' cannot be read ({error.strerror}): give another file.") from None
+        raise SolopoError(f"'{path}' cannot be read ({error.strerror}): give another file.") from None
     except ValueError as error:
-        raise ConstructError(str(error)) from None
+        raise SolopoError(str(error)) from None
 
 
 def _refuse_several_data_sets(folder: str) -> None:
@@ -130,7 +130,7 @@ def _refuse_several_data_sets(folder: str) -> None:
         _refuse_several_data_sets(part.path)
     folders = sorted(entry.name for entry in holding if entry not in parts)
     if len(folders) > 1:
-        raise ConstructError(
+        raise SolopoError(
             f"input '{folder}' holds several data sets, in the folders {', '.join(folders)}: name one of them, such as "
             f"'{os.path.join(folder, folders[0])}'."
         )
@@ -152,7 +152,7 @@ def _holds_data(folder: str) -> bool:
 def _read_data_set(path: str) -> Iterator[tuple[str, dict]]:
     # A misspelt file name is no data set to ask the Hub for.
     if path.endswith(FILE_ENDINGS):
-        raise ConstructError(f"input '{path}' is not a file: give its path.")
+        raise SolopoError(f"input '{path}' is not a file: give its path.")
     from datasets import load_dataset
     from datasets.exceptions import DatasetGenerationError
 
@@ -168,7 +168,7 @@ def _read_data_set(path: str) -> Iterator[tuple[str, dict]]:
         if isinstance(error, DatasetGenerationError) and error.__cause__ is not None:
             error = error.__cause__
         reason = " ".join(str(error).split()).rstrip(".")
-        raise ConstructError(
+        raise SolopoError(
             f"input '{path}' is neither a file nor a data set that this machine can load ({reason}): give a JSON or "
             "JSONL file, or a data set with a train split (NAME:CONFIG where it has several configurations)."
         ) from None

@@ -12,7 +12,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...common.errors import ConstructError
+from ...common.errors import SolopoError
 from .base import Source
 from .questions import Document, Hop, Question
 
@@ -77,7 +77,7 @@ class TwoHopSource(Source):
         """Yields the questions of a file such as `EXAMPLE`.
 
         Raises:
-            ConstructError: for a file that cannot be read or lacks a key.
+            SolopoError: for a file that cannot be read or lacks a key.
         """
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8-sig"))
@@ -85,7 +85,7 @@ class TwoHopSource(Source):
             if num_facts < 2:
                 raise ValueError("a question takes two")
         except (OSError, ValueError, KeyError, TypeError):
-            raise ConstructError(f"input '{path}' is no two-hop file: write an object such as {EXAMPLE}.") from None
+            raise SolopoError(f"input '{path}' is no two-hop file: write an object such as {EXAMPLE}.") from None
         for number in range(count):
             yield make_question(f"{seed}-{number}", num_facts)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from solopo_llamafactory.common.errors import ConstructError
+from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.questions.corpus import read_corpus
 from solopo_llamafactory.questions.sources import SOURCES, Document, Question
 from tests.helpers.questions import write_lines
@@ -92,7 +92,7 @@ def test_missing_evidence_and_a_repeated_id(tmp_path):
     ],
 )
 def test_bad_fields_are_named(tmp_path, changes, words):
-    with pytest.raises(ConstructError) as caught:
+    with pytest.raises(SolopoError) as caught:
         read(write_lines(tmp_path / "in.jsonl", generic(**changes)))
     assert words in str(caught.value)
 
@@ -114,6 +114,6 @@ def test_a_corpus_of_further_documents(tmp_path):
 def test_a_bad_corpus_is_refused(tmp_path, content, words):
     path = tmp_path / "corpus.jsonl"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(ConstructError) as caught:
+    with pytest.raises(SolopoError) as caught:
         read_corpus(str(path))
     assert words in str(caught.value) and str(path) in str(caught.value)

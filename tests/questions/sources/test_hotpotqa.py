@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from solopo_llamafactory.common.errors import ConstructError
+from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.questions.sources import SOURCES, Document, Question
 from tests.helpers.questions import record as musique
 from tests.helpers.questions import write_lines
@@ -98,7 +98,7 @@ def test_two_paragraphs_of_one_title_are_both_evidence(tmp_path):
 )
 def test_a_record_of_another_source_is_refused_with_the_schema_named(tmp_path, source, record, words):
     path = write_lines(tmp_path / "in.jsonl", record)
-    with pytest.raises(ConstructError) as caught:
+    with pytest.raises(SolopoError) as caught:
         read(path, source)
     assert str(caught.value).startswith(f"{path} line 1: {words}")
 
@@ -120,7 +120,7 @@ def test_a_record_of_another_source_is_refused_with_the_schema_named(tmp_path, s
     ],
 )
 def test_bad_fields_are_named(tmp_path, changes, words):
-    with pytest.raises(ConstructError, match="line 1") as caught:
+    with pytest.raises(SolopoError, match="line 1") as caught:
         read(write_lines(tmp_path / "in.jsonl", hotpot(**changes)))
     assert words in str(caught.value)
 

@@ -6,7 +6,7 @@ import json
 import pandas as pd
 import pytest
 
-from solopo_llamafactory.common.errors import ConstructError
+from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.questions.sources import SOURCES, read_questions
 from solopo_llamafactory.questions.sources.records import read_records
 from tests.helpers.questions import record as musique
@@ -18,7 +18,7 @@ GENERIC = {"id": 1, "question": "Where?", "answers": ["Esk"], "evidence": [{"tit
 
 
 def refusal(path) -> str:
-    with pytest.raises(ConstructError) as caught:
+    with pytest.raises(SolopoError) as caught:
         list(read_records(str(path)))
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -83,7 +83,7 @@ def test_a_data_set_gives_the_same_questions_as_its_file(tmp_path, source, recor
 
 def test_a_record_of_a_data_set_is_refused_by_number(tmp_path):
     write_lines(tmp_path / "train.jsonl", musique(), musique(answer=None))
-    with pytest.raises(ConstructError) as caught:
+    with pytest.raises(SolopoError) as caught:
         list(SOURCES["musique"]().read(str(tmp_path)))
     assert str(caught.value).startswith(f"{tmp_path} record 2: field 'answer' is of another kind")
 
@@ -184,7 +184,7 @@ FAR = {"context": [["Elsewhere", ["Text."]]]}
 )
 def test_an_input_that_cannot_be_used_says_what_it_is(tmp_path, source, records, words):
     path = write_lines(tmp_path / "in.jsonl", *records)
-    with pytest.raises(ConstructError) as caught:
+    with pytest.raises(SolopoError) as caught:
         read_questions(source, str(path))
     assert str(caught.value).startswith(f"input '{path}' cannot be used: ") and words in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from solopo_llamafactory.common.errors import ConstructError
+from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.questions.sources import SOURCES, Document, MusiqueSource, Question
 from tests.helpers.questions import MUSIQUE, demo_questions, paragraph, record, write_lines
 
@@ -69,7 +69,7 @@ def test_texts_are_stripped_and_empty_aliases_left_out(tmp_path):
 def test_bad_lines_are_named(tmp_path, line, words):
     path = write_lines(tmp_path / "in.jsonl", record())
     path.write_bytes(path.read_bytes() + line)
-    with pytest.raises(ConstructError) as caught:
+    with pytest.raises(SolopoError) as caught:
         read(path)
     assert str(caught.value).startswith(f"{path} line 2") and words in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -88,7 +88,7 @@ def test_bad_lines_are_named(tmp_path, line, words):
     ],
 )
 def test_bad_fields_are_named(tmp_path, changes, words):
-    with pytest.raises(ConstructError, match="line 1") as caught:
+    with pytest.raises(SolopoError, match="line 1") as caught:
         read(write_lines(tmp_path / "in.jsonl", record(**changes)))
     assert words in str(caught.value)
 

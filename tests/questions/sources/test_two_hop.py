@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from solopo_llamafactory.common.errors import ConstructError
+from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.questions.sources.two_hop import (
     CITIES,
     CITY_RELATIONS,
@@ -71,5 +71,5 @@ def test_a_world_answers_all_that_is_asked():
 def test_another_file_is_refused_with_an_example(tmp_path, text):
     path = tmp_path / "questions.json"
     path.write_text(text)
-    with pytest.raises(ConstructError, match='is no two-hop file: write an object such as {"questions": 1000'):
+    with pytest.raises(SolopoError, match='is no two-hop file: write an object such as {"questions": 1000'):
         list(TwoHopSource().read(str(path)))

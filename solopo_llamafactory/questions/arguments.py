@@ -1,0 +1,64 @@
+"""Where questions and documents come from: arguments that `solopo build` and `solopo eval` share."""
+
+import os
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..common.config import require
+from ..common.errors import SolopoError
+
+
+DEMO_CORPUS = "data/demo_corpus.jsonl"
+
+
+@dataclass
+class SourceArguments:
+    """Arguments pertaining to questions, documents and how their tokens are counted."""
+
+    source: Literal["musique", "hotpotqa", "2wikimultihopqa", "generic", "demo", "two_hop"] = field(
+        default="musique",
+        metadata={
+            "help": "What the input is: a data set in its official schema, the generic schema, the demo corpus, or a file "
+            "that says how many two-hop questions to make up (for tiny models)."
+        },
+    )
+    input: str | None = field(
+        default=None,
+        metadata={
+            "help": "The questions: a JSON or JSONL file, or the train split of a data set, by its folder or its id on the "
+            f"Hugging Face Hub (NAME or NAME:CONFIG). Defaults to {DEMO_CORPUS} for the source demo."
+        },
+    )
+    corpus: str | None = field(
+        default=None,
+        metadata={"help": "JSONL file of further documents to draw distractors from, `title` and `text` each."},
+    )
+    tokenizer: str | None = field(
+        default=None,
+        metadata={"help": "Folder or hub id of the target model's tokenizer (required)."},
+    )
+    allow_answer_in_distractors: bool = field(
+        default=False,
+        metadata={"help": "Keep distractors that contain an answer or alias as whole words."},
+    )
+    preprocessing_num_workers: int | None = field(
+        default=None,
+        metadata={"help": "Processes that synthesize. Defaults to the number of cores, at most 16."},
+    )
+
+    def check_source(self) -> None:
+        """Refuses what is missing, and files that are not there."""
+        if self.input is None and self.source == "demo":
+            self.input = DEMO_CORPUS
+        require(self, "input", "tokenizer")
+        if self.source == "demo" and not os.path.isfile(self.input):
+            raise SolopoError(
+                f"input '{self.input}' is not a file: the demo's corpus comes with the source of solopo-llamafactory, not with an "
+                "install; run this in the folder that you installed from, or give the file's path."
+            )
+        if self.corpus is not None and not os.path.isfile(self.corpus):
+            raise SolopoError(f"corpus '{self.corpus}' is not a file: give its path.")
+        if self.preprocessing_num_workers is not None and self.preprocessing_num_workers < 1:
+            raise SolopoError(
+                f"preprocessing_num_workers is {self.preprocessing_num_workers}: write 1 or more, or leave it out."
+            )
