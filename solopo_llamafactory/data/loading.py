@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import datasets.config
 
 from .. import STAGE
-from ..host.imports import get_dataset, has_tokenized_data, logger
+from ..host.imports import get_dataset, has_tokenized_data
+from ..host.log import logger
 from .sequences import Sequences
 from .summary import DataReport
 from .tokenized import check_tokenized, fingerprint_of, save_tokenized

@@ -16,7 +16,8 @@ from datasets import DatasetDict
 
 from .. import STAGE
 from ..common.distributed import is_main, same_everywhere
-from ..host.imports import DatasetAttr, get_dataset_list, logger
+from ..host.imports import DatasetAttr, get_dataset_list
+from ..host.log import logger
 from .summary import DataReport
 from .tables import content_hash
 

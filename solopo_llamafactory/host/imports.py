@@ -6,7 +6,6 @@ from llamafactory.data.parser import DatasetAttr, get_dataset_list
 from llamafactory.data.processor.processor_utils import DatasetProcessor
 from llamafactory.data.template import TEMPLATES
 from llamafactory.extras.constants import AUDIO_PLACEHOLDER, IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
-from llamafactory.extras.logging import get_logger
 from llamafactory.extras.misc import has_tokenized_data
 from llamafactory.extras.ploting import plot_loss
 from llamafactory.hparams import DataArguments, ModelArguments, TrainingArguments
@@ -14,9 +13,6 @@ from llamafactory.model import load_config, load_model, load_tokenizer
 from llamafactory.train.dpo.trainer import CustomDPOTrainer
 from llamafactory.train.trainer_utils import create_modelcard_and_push, create_ref_model
 
-
-# Only loggers below "llamafactory" have the host's handlers (console, web UI).
-logger = get_logger("llamafactory.solopo")
 
 # What a multimodal template replaces by the tokens of an image, a video or a recording.
 MEDIA_PLACEHOLDERS = (IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, AUDIO_PLACEHOLDER)
@@ -40,6 +36,5 @@ __all__ = [
     "load_config",
     "load_model",
     "load_tokenizer",
-    "logger",
     "plot_loss",
 ]

@@ -27,12 +27,12 @@ HARMLESS |= {"output_router_logits", "scaling", "dropout"}
 
 
 def below_adapter(model) -> PreTrainedModel:
-    """The model itself, or the one that a PEFT adapter wraps."""
+    """Return the model itself, or the one that a PEFT adapter wraps."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def text_part(model) -> nn.Module:
-    """The layers that read text: all of the model's, or those of a multimodal model's language model."""
+    """Return the layers that read text: the whole model, or the language model of a multimodal one."""
     model = below_adapter(model)
     return model.get_decoder() if hasattr(model, "get_decoder") else model
 
@@ -98,7 +98,7 @@ def check_rope(config, max_length: int) -> None:
 
 
 def _rope_parameters(config) -> list[dict]:
-    """Of a text model, or of each kind of its layers."""
+    """Return the model's RoPE settings, one dict for each kind of its layers."""
     rope = getattr(config, "rope_parameters", None) or {}
     return [rope, *(value for value in rope.values() if isinstance(value, dict))]
 
@@ -116,7 +116,7 @@ def class_obstacle(model: PreTrainedModel) -> str | None:
 
 
 def packing_obstacle(trial: "Trial", max_length: int) -> str | None:
-    """What the attention of a trial is told that packed rows do not know."""
+    """Why packed rows cannot take the place of a trial's attention: a window, or an argument that they do not know."""
     for call in trial.attention_calls:
         for size in (getattr(call["attention_mask"], "local_size", None), call.get("sliding_window")):
             if size is not None and size < max_length:
@@ -142,7 +142,7 @@ def trial_obstacle(trial: "Trial", model: PreTrainedModel) -> str | None:
 
 
 def further_argument(call: dict, known: set[str]) -> str | None:
-    """The first argument of a call of attention that says something and is not known."""
+    """Return the first argument of a call of attention that says something and is not known."""
     known = known | {"packed_row", "attention_mask"}
     return next(
         (name for name, value in call.items() if value is not None and value is not False and name not in known), None
@@ -201,7 +201,7 @@ def run_on_meta(model: PreTrainedModel) -> Trial:
 
 
 def _unpatched_class(model: PreTrainedModel) -> type[PreTrainedModel]:
-    """The model's class; under Liger, whose kernels need a GPU, the same class from a fresh copy of its module.
+    """Return the model's class; under Liger, whose kernels need a GPU, the same class from a fresh copy of its module.
 
     Liger replaces names in the modeling module (norms, MLP, rotary embedding) and leaves attention alone.
     """

@@ -8,7 +8,8 @@ from datasets import Dataset
 from ..data.collator import SolopoCollator
 from ..data.sequences import Sequences
 from ..data.summary import DataReport
-from ..host.imports import create_ref_model, load_model, logger
+from ..host.imports import create_ref_model, load_model
+from ..host.log import logger
 from ..host.model_loading import working_rope_scaling
 from ..model.attention import GPU_LENGTH_MULTIPLE
 from ..model.probe import Probe, below_adapter, probe, text_part, use_packed_attention

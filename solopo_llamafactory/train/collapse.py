@@ -2,7 +2,7 @@
 
 from transformers import TrainerCallback
 
-from ..host.imports import logger
+from ..host.log import logger
 from . import metrics
 
 

@@ -20,7 +20,8 @@ from transformers import TrainerCallback
 
 from ..data.collator import MODEL_INPUTS
 from ..data.sequences import Sequences
-from ..host.imports import CustomDPOTrainer, logger
+from ..host.imports import CustomDPOTrainer
+from ..host.log import logger
 from ..model.activation_checkpointing import CheckpointingByNeed, FixedCheckpointing, checkpointed_layers
 from ..model.logprobs import answer_logps, answering_at, answering_with_logps, token_logps
 from ..model.probe import below_adapter, text_part
@@ -104,14 +105,14 @@ class SolopoTrainer(CustomDPOTrainer):
         return FixedCheckpointing(layers, len(layers) if wanted == "auto" else int(wanted))
 
     def training_step(self, model, inputs: dict[str, Any], *args, **kwargs) -> Tensor:
-        """The host's, with as many layers recomputed as the row demands."""
+        """Do the host's step, with as many layers recomputed as the row demands."""
         self.computed_tokens += inputs["input_ids"].numel()
         with self.checkpointing.micro_batch(inputs["input_ids"].numel(), self.state.global_step):
             loss = super().training_step(model, inputs, *args, **kwargs)
         return self.nonfinite.logged_loss(loss)
 
     def store_metrics(self, metrics: dict[str, float], train_eval: Literal["train", "eval"] = "train") -> None:
-        """The host's, once the whole step is known to be taken."""
+        """Keep the metrics of a micro-batch until the whole step is known to be taken."""
         self._step_metrics.append(metrics)
         if self.accelerator.sync_gradients:
             for each in [] if self.nonfinite.skipping else self._step_metrics:
@@ -119,23 +120,23 @@ class SolopoTrainer(CustomDPOTrainer):
             self._step_metrics = []
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
-        """The host's, about the steps that were taken."""
+        """Log the means over the steps that were taken."""
         self.nonfinite.correct(logs)
         super().log(logs, *args, **kwargs)
 
     def _save_checkpoint(self, *args, **kwargs) -> None:
-        """The host's, in one sentence where it fails."""
+        """Save a checkpoint; a failure becomes one sentence with the folder and its free space."""
         with self._writing(f"checkpoint of step {self.state.global_step}"):
             super()._save_checkpoint(*args, **kwargs)
 
     def save_trained_model(self) -> None:
-        """The host's `save_model` at the end, in one sentence where it fails."""
+        """Save the model at the end; a failure becomes one sentence with the folder and its free space."""
         with self._writing("trained model"):
             self.save_model()
 
     @contextmanager
     def _writing(self, what: str) -> Iterator[None]:
-        """Torch and safetensors have words of their own for a full disk."""
+        """Turn what torch and safetensors say of a full disk into one sentence."""
         try:
             yield
         except (OSError, RuntimeError, SafetensorError) as err:
@@ -257,7 +258,7 @@ class SolopoTrainer(CustomDPOTrainer):
     def get_batch_loss_metrics(
         self, model, batch: dict[str, Any], train_eval: Literal["train", "eval"] = "train"
     ) -> tuple[Tensor, dict[str, float]]:
-        """The batch's mean loss, with gradient, and its mean metrics.
+        """Return the batch's mean loss, with gradient, and its mean metrics.
 
         Raises:
             ValueError: for a loss that is not a finite number, with `solopo_nonfinite: stop`.
@@ -284,7 +285,7 @@ class SolopoTrainer(CustomDPOTrainer):
         return losses.mean(), None, None
 
     def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
-        """The base class weighs batches by the loader's batch size; here every example weighs the same."""
+        """Evaluate with the same weight for every example; the base class weighs batches by the loader's batch size."""
         self._eval_metrics = []
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         if self._eval_metrics:

@@ -11,9 +11,9 @@ from ..host.imports import (
     get_template_and_fix_tokenizer,
     load_config,
     load_tokenizer,
-    logger,
     plot_loss,
 )
+from ..host.log import logger
 from ..host.model_loading import refuse_unloadable
 from ..model.probe import check_rope
 from . import metrics
