@@ -29,7 +29,9 @@ OBJECTIVES = {
     "DPO": ({"pref_loss": "sigmoid", "pref_beta": 0.1}, (1e-4, 2e-4, 4e-4)),
 }
 VARIANTS = {
-    "stop-gradient": {"solopo_stop_grad": True},
+    "stop-gradient": {"solopo_gradient": "long"},
+    "one-sided": {"solopo_gradient": "one_sided"},
+    "capped": {"solopo_gradient": "capped"},
     "alpha 0.5": {"solopo_alpha": 0.5},
     "alpha 4": {"solopo_alpha": 4.0},
 }

@@ -8,7 +8,7 @@ from typing import Literal, get_args, get_type_hints
 from llamafactory.hparams.finetuning_args import FinetuningArguments
 
 from .. import STAGE
-from ..train.objectives import ALGORITHMS
+from ..train.objectives import ALGORITHMS, AUTO
 
 
 TRUE_WORDS, FALSE_WORDS = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -18,9 +18,14 @@ TRUE_WORDS, FALSE_WORDS = ("true", "yes", "on", "1"), ("false", "no", "off", "0"
 class SolopoArguments:
     r"""Arguments pertaining to the SoLoPO training (`stage: solopo`)."""
 
-    solopo_alpha: float = field(
-        default=1.0,
-        metadata={"help": "Weight of the short-to-long reward alignment (SoLo-RA) beside the preference loss."},
+    solopo_alpha: str = field(
+        default="1.0",
+        metadata={
+            "help": (
+                "Weight of the short-to-long reward alignment (SoLo-RA) beside the preference loss, or `auto`: found in the "
+                "first steps."
+            )
+        },
     )
     solopo_align: Literal["chosen", "both"] = field(
         default="chosen",
@@ -39,9 +44,15 @@ class SolopoArguments:
             )
         },
     )
-    solopo_stop_grad: bool = field(
-        default=False,
-        metadata={"help": "Whether or not to stop the alignment's gradient into the short reward."},
+    solopo_gradient: Literal["both", "long", "one_sided", "capped"] = field(
+        default="both",
+        metadata={
+            "help": (
+                "Where the alignment's gradient goes: into both rewards (`both`, the paper's formula), into the long one "
+                "alone (`long`), there and only where it lags (`one_sided`), or into the short one as far as the "
+                "preference loss outweighs it (`capped`)."
+            )
+        },
     )
     solopo_view: Literal["both", "long", "short"] = field(
         default="both",
@@ -108,13 +119,18 @@ class SolopoFinetuningArguments(SolopoArguments, FinetuningArguments):
         # The host's YAML parser checks neither types nor choices: `solopo_alpha: "3"` arrives as a string.
         for name in ("solopo_alpha", "pref_beta", "pref_ftx", "pref_bco_weight", "simpo_gamma", "dpo_label_smoothing"):
             value = getattr(self, name)
+            if name == "solopo_alpha" and str(value).lower() == AUTO:
+                self.solopo_alpha = AUTO
+                continue
             try:
                 number = float(value)
             except (TypeError, ValueError):
                 number = math.nan
             if isinstance(value, bool) or not math.isfinite(number):
+                other = f", or `{AUTO}`" if name == "solopo_alpha" else ""
                 raise ValueError(
-                    f"`{name}: {value}` is not a number: write one such as {type(self).__dataclass_fields__[name].default}."
+                    f"`{name}: {value}` is not a number: write one such as {type(self).__dataclass_fields__[name].default}"
+                    f"{other}."
                 )
             setattr(self, name, number)
 
@@ -136,7 +152,7 @@ class SolopoFinetuningArguments(SolopoArguments, FinetuningArguments):
                 f"`solopo_checkpoint_layers: {self.solopo_checkpoint_layers}` is neither `auto` nor a number of layers: "
                 "write one of them."
             )
-        if self.solopo_alpha < 0:
+        if self.solopo_alpha != AUTO and self.solopo_alpha < 0:
             raise ValueError(f"`solopo_alpha: {self.solopo_alpha}` is negative: write 0 or more.")
         if self.pref_beta < 0 or (self.pref_beta == 0 and self.pref_loss != "orpo"):
             raise ValueError(f"`pref_beta: {self.pref_beta}` is too small: write a number greater than 0.")
@@ -166,7 +182,7 @@ class SolopoFinetuningArguments(SolopoArguments, FinetuningArguments):
                 f"`pissa_init` changes the base weights that `pref_loss: {self.pref_loss}` needs as its reference: "
                 "remove it, or use `pref_loss: orpo` or `simpo`."
             )
-        aligned = self.solopo_view == "both" and self.solopo_alpha > 0
+        aligned = self.solopo_view == "both" and (self.solopo_alpha == AUTO or self.solopo_alpha > 0)
         if aligned and not ALGORITHMS[self.pref_loss].bounded and not self.solopo_allow_unbounded:
             raise ValueError(
                 f"With `pref_loss: {self.pref_loss}` the alignment does not bound the long loss (its square is not "

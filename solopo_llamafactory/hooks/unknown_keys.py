@@ -99,6 +99,7 @@ ELSEWHERE = {
     # the paper's words
     "alpha": "write `solopo_alpha`",
     "solo_alpha": "write `solopo_alpha`",
+    "solopo_stop_grad": "write `solopo_gradient: long` for true, and `solopo_gradient: both` for false",
     "short_prompt": "name it in dataset_info.json, under `columns`",
     "long_prompt": "name it in dataset_info.json, under `columns`",
 }

@@ -44,6 +44,6 @@ class CollapseGuard(TrainerCallback):
             logger.warning_rank0(
                 f"The alignment gap closed from {gap_before:.3g} to {gap_now:.3g} while the short chosen reward fell "
                 f"by {fall:.3g}: the model may be unlearning the answers. Lower `solopo_alpha` "
-                f"({self.finetuning_args.solopo_alpha:g}) or `learning_rate` ({args.learning_rate:g}), or set "
-                "`solopo_stop_grad: true`."
+                f"({self.finetuning_args.solopo_alpha}) or `learning_rate` ({args.learning_rate:g}), or set "
+                "`solopo_gradient: one_sided`."
             )

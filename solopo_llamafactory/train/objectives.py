@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import metrics
+from .alignment import alignment_slope, capped_share, reward_alignment
 
 
 # Log-probs come from float32 logits: below this, 1 - p is rounding noise and log(1 - p) would run away.
@@ -128,21 +129,8 @@ ALGORITHMS: dict[str, Algorithm] = {
     ),
 }
 
-# s of the formula, on the difference of two rewards. abs is the paper's; the others are ablations.
-DISTANCES: dict[str, Callable[[Tensor], Tensor]] = {
-    "abs": torch.abs,
-    "squared": torch.square,
-    "huber": lambda gap: F.huber_loss(gap, torch.zeros_like(gap), reduction="none", delta=1.0),
-}
 
-
-def reward_alignment(
-    short_reward: Tensor, long_reward: Tensor, distance: str = "abs", stop_grad: bool = False
-) -> Tensor:
-    """SoLo-RA: s(|r(x_short, y) - r(x_long, y)|). Gradient flows through both rewards unless `stop_grad`."""
-    if stop_grad:
-        short_reward = short_reward.detach()
-    return DISTANCES[distance](short_reward - long_reward)
+AUTO = "auto"  # `solopo_alpha`: found in the first steps, see `automatic_alpha.py`
 
 
 @dataclass(frozen=True)
@@ -150,17 +138,17 @@ class Objective:
     """What the loss is made of.
 
     Args:
-        alpha: `solopo_alpha`, weight of SoLo-RA.
-        distance: `solopo_distance`, a key of `DISTANCES`.
-        stop_grad: `solopo_stop_grad`.
+        alpha: `solopo_alpha`, weight of SoLo-RA, or `AUTO` until a number is found.
+        distance: `solopo_distance`, a key of `alignment.DISTANCES`.
+        gradient: `solopo_gradient`, a key of `alignment.GRADIENTS`.
         ftx: `pref_ftx`, weight of the chosen answer's mean negative log-prob.
     """
 
     algorithm: Algorithm
     hyperparameters: Hyperparameters = Hyperparameters()
-    alpha: float = 1.0
+    alpha: float | str = 1.0
     distance: str = "abs"
-    stop_grad: bool = False
+    gradient: str = "both"
     ftx: float = 0.0
 
     @classmethod
@@ -175,7 +163,7 @@ class Objective:
             ),
             alpha=finetuning_args.solopo_alpha,
             distance=finetuning_args.solopo_distance,
-            stop_grad=finetuning_args.solopo_stop_grad,
+            gradient=finetuning_args.solopo_gradient,
             ftx=finetuning_args.pref_ftx,
         )
 
@@ -195,20 +183,20 @@ def solopo_loss(
         lengths: tokens of the answer by sequence.
         long_twins: sequence -> the long one that it is aligned with; empty without alignment.
     """
-    algorithm, hp = objective.algorithm, objective.hyperparameters
-    means = {name: sums[name] / lengths[name] for name in sums}
-    logps = means if algorithm.length_normalized else sums
-    ref_logps = dict.fromkeys(sums) if ref_sums is None else ref_sums
-    if algorithm.length_normalized and ref_sums is not None:
-        ref_logps = {name: ref_sums[name] / lengths[name] for name in sums}
-    rewards = {name: algorithm.reward(logps[name], ref_logps[name], hp) for name in sums}
-
-    po = algorithm.pair_loss(rewards["chosen"], rewards["rejected"], logps["chosen"], hp)
-    po = po + objective.ftx * -means["chosen"]
+    logps = as_taken(sums, lengths, objective)
+    ref_logps = None if ref_sums is None else as_taken(ref_sums, lengths, objective)
+    rewards = rewards_of(logps, ref_logps, objective)
+    po = preference_loss(logps, rewards, lengths, objective)
     losses, logged = po, {metrics.LOSS_PO: po}
     if long_twins:
+        shares = dict.fromkeys(long_twins)
+        if objective.gradient == "capped":
+            found = pulls(sums, ref_sums, lengths, long_twins, objective)
+            shares = shares_of_short(found, rewards, long_twins, objective)
         solo_ra = objective.alpha * sum(
-            reward_alignment(rewards[short], rewards[long], objective.distance, objective.stop_grad)
+            reward_alignment(
+                rewards[short], rewards[long], objective.distance, objective.gradient, short == "chosen", shares[short]
+            )
             for short, long in long_twins.items()
         )
         losses = po + solo_ra
@@ -220,3 +208,80 @@ def solopo_loss(
     logged[metrics.ACCURACIES] = (rewards["chosen"] > rewards["rejected"]).float()
     logged |= {metrics.logps_of(name): value for name, value in logps.items()}
     return losses, {name: value.detach() for name, value in logged.items()}
+
+
+def as_taken(sums: dict[str, Tensor], lengths: dict[str, Tensor], objective: Objective) -> dict[str, Tensor]:
+    """Return log-probs as the algorithm takes them: means over the answer's tokens, or sums."""
+    if not objective.algorithm.length_normalized:
+        return sums
+    return {name: value / lengths[name] for name, value in sums.items()}
+
+
+def rewards_of(
+    logps: dict[str, Tensor], ref_logps: dict[str, Tensor] | None, objective: Objective
+) -> dict[str, Tensor]:
+    """Return the reward of each sequence."""
+    algorithm, hp = objective.algorithm, objective.hyperparameters
+    refs = dict.fromkeys(logps) if ref_logps is None else ref_logps
+    return {name: algorithm.reward(logps[name], refs[name], hp) for name in logps}
+
+
+def preference_loss(
+    logps: dict[str, Tensor], rewards: dict[str, Tensor], lengths: dict[str, Tensor], objective: Objective
+) -> Tensor:
+    """L_PO of the pair, with `pref_ftx`."""
+    algorithm = objective.algorithm
+    po = algorithm.pair_loss(rewards["chosen"], rewards["rejected"], logps["chosen"], objective.hyperparameters)
+    mean = logps["chosen"] if algorithm.length_normalized else logps["chosen"] / lengths["chosen"]
+    return po + objective.ftx * -mean
+
+
+class Pulls(NamedTuple):
+    """Derivatives by log-probs as the algorithm takes them, by the short sequence's name, each (N,) without gradient."""
+
+    preference: dict[str, Tensor]  # d L_PO / d logp_short
+    short_reward: dict[str, Tensor]  # d r_short / d logp_short
+    long_reward: dict[str, Tensor]  # d r_long / d logp_long
+
+
+def pulls(
+    sums: dict[str, Tensor],
+    ref_sums: dict[str, Tensor] | None,
+    lengths: dict[str, Tensor],
+    long_twins: dict[str, str],
+    objective: Objective,
+) -> Pulls:
+    """Return what the two terms pull with; from the (N,) numbers that there are, without another pass.
+
+    Args: as those of `solopo_loss`.
+    """
+    logps = as_taken(sums, lengths, objective)
+    ref_logps = None if ref_sums is None else as_taken(ref_sums, lengths, objective)
+    with torch.enable_grad():
+        leaves = {name: value.detach().requires_grad_() for name, value in logps.items()}
+        rewards = rewards_of(leaves, ref_logps, objective)
+        po = preference_loss(leaves, rewards, lengths, objective)
+
+        def derivatives(of: Tensor, names) -> list[Tensor]:
+            return list(torch.autograd.grad(of.sum(), [leaves[name] for name in names], retain_graph=True))
+
+        return Pulls(
+            preference=dict(zip(long_twins, derivatives(po, long_twins))),
+            short_reward={short: derivatives(rewards[short], [short])[0] for short in long_twins},
+            long_reward={short: derivatives(rewards[long], [long])[0] for short, long in long_twins.items()},
+        )
+
+
+def shares_of_short(
+    found: Pulls, rewards: dict[str, Tensor], long_twins: dict[str, str], objective: Objective
+) -> dict[str, Tensor]:
+    """Return, for `capped`, the share of the alignment's gradient that reaches each short reward, (N,) in [0, 1].
+
+    Less than 1 where the whole of it would turn the direction in which L_PO moves the short answer's log-prob.
+    """
+    shares = {}
+    for short, long in long_twins.items():
+        slope = alignment_slope(rewards[short], rewards[long], objective.distance)
+        alignment = objective.alpha * slope * found.short_reward[short]
+        shares[short] = capped_share(found.preference[short], alignment)
+    return shares

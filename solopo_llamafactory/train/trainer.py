@@ -8,6 +8,7 @@ import inspect
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -25,10 +26,11 @@ from ..host.log import logger
 from ..model.activation_checkpointing import CheckpointingByNeed, FixedCheckpointing, checkpointed_layers
 from ..model.logprobs import answer_logps, answering_at, answering_with_logps, token_logps
 from ..model.probe import below_adapter, text_part
+from . import automatic_alpha, metrics
 from .collapse import CollapseGuard
 from .neftune import EmbeddingNoise
 from .nonfinite import NonfiniteLosses
-from .objectives import Objective, solopo_loss
+from .objectives import AUTO, Objective, pulls, solopo_loss
 from .reference import ReferenceTable, fill, indices_of_first_batches
 
 
@@ -90,6 +92,10 @@ class SolopoTrainer(CustomDPOTrainer):
         self.checkpointing = self._choose_checkpointing(longest_row)
         self.nonfinite = NonfiniteLosses(finetuning_args.solopo_nonfinite == "skip", self.args.device)
         self.add_callback(self.nonfinite)
+        self.automatic_alpha = None
+        if self.objective.alpha == AUTO and self.sequences.long_twins:
+            self.automatic_alpha = automatic_alpha.AutomaticAlpha()
+            self.add_callback(self.automatic_alpha)
         if self.sequences.long_twins:
             self.add_callback(CollapseGuard(finetuning_args))
         if without_reference:
@@ -126,6 +132,8 @@ class SolopoTrainer(CustomDPOTrainer):
 
     def _save_checkpoint(self, *args, **kwargs) -> None:
         """Save a checkpoint; a failure becomes one sentence with the folder and its free space."""
+        if self.automatic_alpha is not None:
+            self.state.stateful_callbacks[automatic_alpha.STATE] = self.automatic_alpha.to_dict()
         with self._writing(f"checkpoint of step {self.state.global_step}"):
             super()._save_checkpoint(*args, **kwargs)
 
@@ -253,7 +261,16 @@ class SolopoTrainer(CustomDPOTrainer):
         ref_sums = self.compute_reference_log_probs(model, batch)  # first: it keeps nothing in memory
         sums = self.concatenated_forward(model, batch)
         lengths = dict(zip(self.sequences.names, batch["answer_lengths_NS"].unbind(1)))
-        return solopo_loss(sums, ref_sums, lengths, self.sequences.long_twins, self.objective)
+        twins = self.sequences.long_twins
+        if self.automatic_alpha is None:
+            return solopo_loss(sums, ref_sums, lengths, twins, self.objective)
+
+        alpha = self.automatic_alpha.value
+        if model.training:
+            found = pulls(sums, ref_sums, lengths, twins, self.objective)
+            alpha = self.automatic_alpha.of_training(found, last_of_step=self.accelerator.sync_gradients)
+        losses, logged = solopo_loss(sums, ref_sums, lengths, twins, replace(self.objective, alpha=alpha))
+        return losses, logged | {metrics.ALPHA: torch.full_like(losses.detach(), alpha)}
 
     def get_batch_loss_metrics(
         self, model, batch: dict[str, Any], train_eval: Literal["train", "eval"] = "train"

@@ -17,6 +17,7 @@ from ..host.log import logger
 from ..host.model_loading import refuse_unloadable
 from ..model.probe import check_rope
 from . import metrics
+from .alignment import GRADIENTS
 from .assembly import assemble_trainer, is_own_reference
 from .run_plot import plot_training
 
@@ -63,6 +64,10 @@ def run_solopo(
         tokenizer_module=tokenizer_module,
     )
     log_costs(reports, config, sequences, trainer.data_collator.packed)
+
+    if sequences.long_twins and training_args.do_train:
+        gradient = finetuning_args.solopo_gradient
+        logger.info_rank0(f"`solopo_gradient: {gradient}`: the alignment's gradient goes into {GRADIENTS[gradient]}.")
 
     if training_args.do_train:
         train_result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)

@@ -14,9 +14,14 @@ def parse(**arguments) -> SolopoFinetuningArguments:
 
 
 def test_text_from_yaml_is_converted():
-    args = parse(solopo_alpha="3", pref_beta="2.5", solopo_stop_grad="true", solopo_allow_unbounded="no")
+    args = parse(solopo_alpha="3", pref_beta="2.5", solopo_tiled_mlp="true", solopo_allow_unbounded="no")
     assert args.solopo_alpha == 3.0 and args.pref_beta == 2.5
-    assert args.solopo_stop_grad is True and args.solopo_allow_unbounded is False
+    assert args.solopo_tiled_mlp is True and args.solopo_allow_unbounded is False
+
+
+@pytest.mark.parametrize("text", ["auto", "Auto"])
+def test_alpha_may_be_found(text):
+    assert parse(solopo_alpha=text).solopo_alpha == "auto"
 
 
 @pytest.mark.parametrize(
@@ -41,7 +46,8 @@ def test_reference_model_by_loss(pref_loss, needed):
         ({"solopo_view": "medium"}, "write both, long or short"),
         ({"solopo_overlong": "cut"}, "write drop or error"),
         ({"solopo_nonfinite": "ignore"}, "write stop or skip"),
-        ({"solopo_stop_grad": "maybe"}, "neither true nor false"),
+        ({"solopo_gradient": "short"}, "write both, long, one_sided or capped"),
+        ({"solopo_alpha": "automatic"}, "write one such as 1.0, or `auto`"),
         ({"solopo_tiled_mlp": "sometimes"}, "neither true nor false"),
         ({"solopo_checkpoint_layers": "all"}, "neither `auto` nor a number of layers"),
         ({"solopo_checkpoint_layers": -1}, "neither `auto` nor a number of layers"),

@@ -29,7 +29,11 @@ def line(start: float, end: float, steps: int = 20) -> list[float]:
 def test_a_falling_short_reward_is_named_once(warnings):
     run(line(-1, -3), line(-3, -3.1))
     assert len(warnings) == 1
-    assert "solopo_alpha" in warnings[0] and "learning_rate" in warnings[0] and "solopo_stop_grad" in warnings[0]
+    assert (
+        "solopo_alpha" in warnings[0]
+        and "learning_rate" in warnings[0]
+        and "solopo_gradient: one_sided" in warnings[0]
+    )
 
 
 def test_a_rising_long_reward_is_the_goal(warnings):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import tensor
 
+from solopo_llamafactory.train.alignment import GRADIENTS, reward_alignment
 from solopo_llamafactory.train.objectives import (
     ALGORITHMS,
     Algorithm,
@@ -13,7 +14,7 @@ from solopo_llamafactory.train.objectives import (
     Objective,
     log1mexp,
     log_odds,
-    reward_alignment,
+    pulls,
     solopo_loss,
 )
 
@@ -96,23 +97,6 @@ def test_equals_trl(name, label_smoothing):
     torch.testing.assert_close(algorithm.pair_loss(chosen, rejected, logps[0], hp), expected)
     if name != "ipo":  # TRL reports beta * (l - l_ref) for ipo too
         torch.testing.assert_close(chosen, chosen_rewards)
-
-
-def test_alignment_by_hand():
-    short, long = tensor([-1.0, 0.5, 2.0]), tensor([-1.5, 0.5, 5.0])
-    assert reward_alignment(short, long).tolist() == [0.5, 0.0, 3.0]
-    assert reward_alignment(short, long, "squared").tolist() == [0.25, 0.0, 9.0]
-    # Huber with delta 1: x^2 / 2 inside, |x| - 1/2 outside
-    assert reward_alignment(short, long, "huber").tolist() == [0.125, 0.0, 2.5]
-
-
-@pytest.mark.parametrize("stop_grad", [False, True])
-def test_alignment_gradient_flows_through_both_rewards_unless_stopped(stop_grad):
-    short, long = tensor([1.0], requires_grad=True), tensor([3.0], requires_grad=True)
-    loss = reward_alignment(short * 1, long * 1, stop_grad=stop_grad)
-    loss.sum().backward()
-    assert long.grad.item() == 1
-    assert (short.grad is None) if stop_grad else (short.grad.item() == -1)
 
 
 def test_log1mexp_equals_float64():
@@ -203,14 +187,58 @@ def test_both_answers_are_aligned_where_both_have_twins():
     assert metrics["rewards/gap"].item() == pytest.approx(0.25)  # of the chosen answer
 
 
-@pytest.mark.parametrize("stop_grad, short_gradient", [(False, 3.0), (True, 0.0)])
-def test_gradients_reach_the_sums_and_metrics_have_none(stop_grad, short_gradient):
+@pytest.mark.parametrize("gradient, short_gradient", [("both", 1.5), ("long", 0.0), ("one_sided", 0.0)])
+def test_gradients_reach_the_sums_and_metrics_have_none(gradient, short_gradient):
     """d (3 * 2 * (s_short - s_long) / 4) = 1.5 for each sum, the sign turned for the long one."""
-    objective = Objective(ALGORITHMS["simpo"], Hyperparameters(beta=2.0), alpha=3.0, stop_grad=stop_grad)
+    objective = Objective(ALGORITHMS["simpo"], Hyperparameters(beta=2.0), alpha=3.0, gradient=gradient)
     sums = {name: value.clone().requires_grad_() for name, value in SUMS.items()}
     losses, metrics = solopo_loss(sums, None, LENGTHS, TWINS, objective)
     po_alone, _ = solopo_loss(sums, None, LENGTHS, {}, objective)
     (losses - po_alone).sum().backward()
-    assert sums["chosen"].grad.item() == pytest.approx(short_gradient / 2)
+    assert sums["chosen"].grad.item() == pytest.approx(short_gradient)
     assert sums["chosen_long"].grad.item() == pytest.approx(-1.5)
     assert not any(value.requires_grad for value in metrics.values())
+
+
+def test_every_gradient_has_the_same_loss_where_the_long_reward_lags():
+    losses = [
+        solopo_loss(SUMS, None, LENGTHS, TWINS, Objective(ALGORITHMS["orpo"], gradient=gradient))[0].item()
+        for gradient in GRADIENTS
+    ]
+    assert losses == [losses[0]] * 4
+
+
+def test_one_sided_asks_nothing_of_a_long_reward_that_leads():
+    objective = Objective(ALGORITHMS["simpo"], Hyperparameters(beta=2.0), gradient="one_sided")
+    _, metrics = solopo_loss(SUMS | {"chosen_long": tensor([-1.0])}, None, LENGTHS, TWINS, objective)
+    assert metrics["loss/solo_ra"].item() == 0 and metrics["rewards/gap"].item() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "orpo", "simpo"])
+@pytest.mark.parametrize("alpha", [0.01, 10.0])
+def test_capped_never_turns_the_short_answer_around(name, alpha):
+    """A small alpha is not touched; with a large one the short answer stands still instead of falling."""
+    refs = {"chosen": tensor([-4.0]), "rejected": tensor([-2.0]), "chosen_long": tensor([-4.0])}
+    refs = refs if ALGORITHMS[name].needs_reference else None
+    gradients = {}
+    for gradient in ("both", "capped", "long"):
+        objective = Objective(ALGORITHMS[name], Hyperparameters(beta=1.0), alpha=alpha, gradient=gradient)
+        sums = {key: value.clone().requires_grad_() for key, value in SUMS.items()}
+        solopo_loss(sums, refs, LENGTHS, TWINS, objective)[0].sum().backward()
+        gradients[gradient] = sums["chosen"].grad.item()
+    assert gradients["long"] < 0  # L_PO alone raises it
+    if alpha < 1:
+        assert gradients["capped"] == pytest.approx(gradients["both"], rel=1e-6) and gradients["both"] < 0
+    else:
+        assert gradients["both"] > 0 and gradients["capped"] == pytest.approx(0, abs=1e-6)
+
+
+def test_pulls_by_hand():
+    """SimPO, margin -1 + 3 = 2 less gamma 0.5: d L / d mean = -beta * sigmoid(-1.5); rewards have the slope beta."""
+    objective = Objective(ALGORITHMS["simpo"], Hyperparameters(beta=2.0, gamma=0.5))
+    found = pulls(SUMS, None, LENGTHS, TWINS, objective)
+    assert found.preference["chosen"].item() == pytest.approx(-2 / (1 + math.exp(1.5)), rel=1e-6)
+    assert found.short_reward["chosen"].item() == found.long_reward["chosen"].item() == 2.0
+    # ORPO's slope is 1 / (1 - p) with p = exp(-0.75) on the long context.
+    orpo = pulls(SUMS, None, LENGTHS, TWINS, Objective(ALGORITHMS["orpo"]))
+    assert orpo.long_reward["chosen"].item() == pytest.approx(1 / (1 - math.exp(-0.75)), rel=1e-5)
