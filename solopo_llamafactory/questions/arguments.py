@@ -15,7 +15,7 @@ DEMO_CORPUS = "data/demo_corpus.jsonl"
 class SourceArguments:
     """Arguments pertaining to questions, documents and how their tokens are counted."""
 
-    source: Literal["musique", "hotpotqa", "2wikimultihopqa", "generic", "demo", "two_hop"] = field(
+    source: Literal["musique", "hotpotqa", "2wikimultihopqa", "squad", "generic", "demo", "two_hop"] = field(
         default="musique",
         metadata={
             "help": "What the input is: a data set in its official schema, the generic schema, the demo corpus, or a file "
