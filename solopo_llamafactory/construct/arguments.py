@@ -8,6 +8,7 @@ from pathlib import Path
 from ..common.config import check_types, require
 from ..common.errors import SolopoError
 from ..questions.arguments import SourceArguments
+from ..questions.wording import DEFAULT_WORDING
 from ..sampling.arguments import SamplingArguments
 
 
@@ -77,6 +78,7 @@ class BuildArguments(SamplingArguments, SourceArguments):
         check_types(self)
         require(self, "output", "template")
         self.check_source()
+        self.wording = self.wording or DEFAULT_WORDING
         self._check_sizes()
         self._check_files()
         self.check_sampling()

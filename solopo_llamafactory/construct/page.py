@@ -13,8 +13,8 @@ from tqdm import tqdm
 from ..common.errors import SolopoError
 from ..common.files import atomic_writer, read_json, read_rows, write_json
 from ..common.pages import load_template
-from ..questions.prompts import body, heading
 from ..questions.sources import Document
+from ..questions.wording import Wording
 from .arguments import BuildArguments
 from .select import sample_remarks
 
@@ -263,19 +263,22 @@ def read_examples(args: BuildArguments, numbers: Iterable[int]) -> list[dict]:
     examples = []
     for id, row in rows.items():
         meta = json.loads(row["meta"])
-        prompts = {view: mark_evidence(row[f"{view}_prompt"], contexts[id], view) for view in VIEWS}
+        prompts = {
+            view: mark_evidence(row[f"{view}_prompt"], contexts[id], view, args.prompt_wording) for view in VIEWS
+        }
         examples.append(row | {"meta": meta, "prompts": prompts})
     return sorted(examples, key=lambda example: example["meta"]["hops"])
 
 
-def mark_evidence(prompt: str, context: dict, view: str) -> list[tuple[str, bool]]:
+def mark_evidence(prompt: str, context: dict, view: str, wording: Wording) -> list[tuple[str, bool]]:
     """Cut a prompt into (text, whether it is evidence), in order."""
     spans = []
     for position, document in zip(context["meta"]["evidence_positions"][view], context["evidence"]):
-        text = body(Document(document["title"], document["text"])).rstrip()
-        start = prompt.find(heading(position) + text)
+        heading = wording.heading(position)
+        text = wording.body(Document(document["title"], document["text"])).rstrip()
+        start = prompt.find(heading + text)
         if start >= 0:
-            start += len(heading(position))
+            start += len(heading)
             spans.append((start, start + len(text)))
     parts, done = [], 0
     for start, end in sorted(spans):

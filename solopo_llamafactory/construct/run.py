@@ -42,7 +42,7 @@ def run_sample(args: BuildArguments, sampler: Sampler | None = None, renderer: R
     rows = list(read_contexts(args))
     sampler = sampler or make_sampler(args)
     marks = _marks(args, renderer or Renderer(args.tokenizer, args.template))
-    is_enough = partial(makes_a_pair, marks=marks)
+    is_enough = partial(makes_a_pair, marks=marks, markers=args.prompt_wording.markers)
     counts = sample(
         args,
         rows,

@@ -8,11 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+import regex
+
 from ..common.counts import reasons
 from ..common.errors import SolopoError
 from ..common.files import atomic_writer, read_json, read_rows, write_json, write_line
 from ..questions.rendering import Renderer
-from ..questions.sub_em import mentions_after_marker, sub_em
+from ..questions.sub_em import MARKERS, mentions_after_marker, sub_em
 from ..questions.text import normalize
 from ..sampling.loop import Sample, read_samples
 from ..sampling.marks import CUT_OFF, NO_ANSWER, Marks, remarks
@@ -52,8 +54,13 @@ class Judged:
         return None if self.wrong else "no incorrect sample"
 
 
-def judge(samples: Sequence[Sample], answers: Sequence[str], marks: Marks = Marks()) -> Judged:
-    """Sort samples by sub-EM of what follows their thoughts.
+def judge(
+    samples: Sequence[Sample],
+    answers: Sequence[str],
+    marks: Marks = Marks(),
+    markers: regex.Pattern | None = MARKERS,
+) -> Judged:
+    """Sort samples by sub-EM of what follows their thoughts; `markers` find the final answer in it.
 
     Those cut off, without an answer, with a control token, unclear or seen before enter no pair.
     """
@@ -61,8 +68,8 @@ def judge(samples: Sequence[Sample], answers: Sequence[str], marks: Marks = Mark
     seen = set()
     for sample in samples:
         reading = marks.read(sample.text, sample.finish)
-        is_right = sub_em(reading.answer, answers)
-        unclear = not is_right and mentions_after_marker(reading.answer, answers)
+        is_right = sub_em(reading.answer, answers, markers)
+        unclear = not is_right and mentions_after_marker(reading.answer, answers, markers)
         judged.num_right += is_right
         judged.unclear += unclear
         judged.cut_off += sample.finish == "length"
@@ -74,9 +81,11 @@ def judge(samples: Sequence[Sample], answers: Sequence[str], marks: Marks = Mark
     return judged
 
 
-def makes_a_pair(row: dict, samples: Sequence[Sample], marks: Marks = Marks()) -> bool:
+def makes_a_pair(
+    row: dict, samples: Sequence[Sample], marks: Marks = Marks(), markers: regex.Pattern | None = MARKERS
+) -> bool:
     """Whether a row of contexts.jsonl with these samples gives a pair."""
-    return judge(samples, row["answers"], marks).problem is None
+    return judge(samples, row["answers"], marks, markers).problem is None
 
 
 def pick(samples: Sequence[Sample], policy: str, rng: random.Random) -> str:
@@ -197,10 +206,11 @@ def _make_pairs(args: BuildArguments, questions: dict[str, dict], marks: Marks) 
     """A pair for each question that has one, and the counts of `selection.json`."""
     pairs: dict[str, Pair] = {}
     by_hops: dict[str, Counter[str]] = defaultdict(Counter)
+    markers = args.prompt_wording.markers
     right, total, unusable, cut_off, unclear, end_marks = Counter(), Counter(), Counter(), 0, 0, 0
     for id, all_samples in read_samples(args, args.samples_path, questions):
         question = questions[id]
-        judged = judge(all_samples, question["answers"], marks)
+        judged = judge(all_samples, question["answers"], marks, markers)
         hops = str(question["hops"])
         by_hops[hops].update({"questions": 1, judged.problem or "kept": 1})
         right[hops] += judged.num_right

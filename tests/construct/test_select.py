@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.select import choose_held_out, judge, makes_a_pair, pick, select
+from solopo_llamafactory.questions.wording import WORDINGS
 from solopo_llamafactory.sampling.loop import Sample, Settings
 from solopo_llamafactory.sampling.marks import Marks
 from tests.helpers.questions import CORPUS, WordRenderer, write_lines
@@ -85,6 +86,14 @@ def test_unclear_samples_enter_no_pair():
     ]
     judged = judge(samples, ["Ada"])
     assert (judged.right, judged.wrong, judged.unclear) == (samples[:1], samples[3:], 2)
+
+
+def test_without_a_marker_all_of_an_answer_is_judged():
+    samples = [make_sample("Ada. The answer is in Document 3."), make_sample("The answer is Bo.")]
+    judged = judge(samples, ["Ada"], markers=WORDINGS["direct"].markers)
+    assert (judged.right, judged.wrong, judged.unclear) == (samples[:1], samples[1:], 0)
+    row = {"answers": ["Ada"]}
+    assert makes_a_pair(row, samples, markers=None) and not makes_a_pair(row, samples)
 
 
 def test_right_samples_that_are_all_cut_off():
