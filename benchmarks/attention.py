@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from solopo_llamafactory.data.packing import Example, RowLayout, pack, sequences_of
+from solopo_llamafactory.data.packing import RowLayout, pack
+from solopo_llamafactory.data.sequences import Example, sequences_of
 from solopo_llamafactory.model.attention import (
     GPU_LENGTH_MULTIPLE,
     eager_spans,

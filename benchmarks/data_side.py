@@ -109,7 +109,7 @@ def make_rows(tokenizer, count: int, short: int, long: int) -> list[dict]:
 def collator_rates(features: list[dict], batches: int, workers: int) -> tuple[float, float]:
     """Examples and packed tokens a second, from the first batch on (starting the workers does not count)."""
     from solopo_llamafactory.data.collator import SolopoCollator
-    from solopo_llamafactory.data.packing import sequences_of
+    from solopo_llamafactory.data.sequences import sequences_of
 
     dataset = list(itertools.islice(itertools.cycle(features), batches))
     collator = SolopoCollator(sequences_of("both"), packed=True, pad_token_id=0)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from solopo_llamafactory.data.cost import ModelShape, packed_row_load, padded_long_load
+from solopo_llamafactory.data.sequences import sequences_of
 
 from .cells import METHODS, Cell
 from .plots import draw_plots
@@ -99,7 +100,7 @@ def load(cell: Cell) -> np.ndarray:
     if cell.method == "host":
         loads = padded_long_load(lengths)
     else:
-        loads = packed_row_load(lengths, "long" if cell.method == "long" else "both", "chosen")
+        loads = packed_row_load(lengths, sequences_of("long" if cell.method == "long" else "both"))
     counted = loads[:, cell.warmup * cell.accumulation * cell.gpus :]
     return counted.mean(-1) * cell.accumulation * cell.gpus
 

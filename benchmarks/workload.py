@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from solopo_llamafactory.data.cost import Lengths
+from solopo_llamafactory.data.sequences import Lengths
 
 from .cells import JITTER, SHAPES, SHORT_PROMPT, TINY_FACTOR, Cell
 

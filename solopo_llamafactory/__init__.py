@@ -6,6 +6,8 @@ use the standard library only and stay small.
 
 __version__ = "0.2.0"
 
+STAGE = "solopo"  # of `stage:`, and of `formatting:` in dataset_info.json
+
 
 def enable() -> None:
     """Add `stage: solopo` to LLaMA-Factory in this process, as the automatic hook does.

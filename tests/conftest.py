@@ -106,14 +106,18 @@ def load(arguments):
     """Parse arguments and load their data as the workflow does: (dataset module, reports)."""
     from llamafactory.hparams import get_train_args
 
-    from solopo_llamafactory.hooks.data import load_data
+    from solopo_llamafactory.data.loading import load_data
+    from solopo_llamafactory.data.sequences import sequences_of
     from solopo_llamafactory.host.imports import get_template_and_fix_tokenizer, load_tokenizer
 
     def run(**overrides):
         model_args, data_args, training_args, finetuning_args, _ = get_train_args(arguments(**overrides))
         tokenizer_module = load_tokenizer(model_args)
         template = get_template_and_fix_tokenizer(tokenizer_module["tokenizer"], data_args)
-        return load_data(template, model_args, data_args, training_args, finetuning_args, **tokenizer_module)
+        sequences = sequences_of(finetuning_args.solopo_view, finetuning_args.solopo_align)
+        return load_data(
+            template, model_args, data_args, training_args, finetuning_args, sequences, **tokenizer_module
+        )
 
     return run
 

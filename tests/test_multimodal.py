@@ -4,8 +4,8 @@ import pytest
 import torch
 import transformers
 
-from solopo_llamafactory.data.packing import sequences_of
-from solopo_llamafactory.model.probe import last_layer, text_part, use_packed_attention
+from solopo_llamafactory.data.sequences import sequences_of
+from solopo_llamafactory.model.probe import probe, text_part, use_packed_attention
 from tests.model.test_attention import assert_same, make_examples, packed_logps, padded_logps, plain_logps
 
 
@@ -104,10 +104,11 @@ def test_packed_where_right_and_padded_equals_plain_forwards(family, text, visio
     for mode in (model.eval, model.train):
         mode()
         assert_same(model, padded_logps, examples, sequences, expected)
-    obstacle = use_packed_attention([model], max_length=100)
-    assert (obstacle is None) is packs
+    found = probe(model, max_length=100)
+    assert (found.obstacle is None) is packs
     if packs:
-        assert last_layer(model) is model.get_output_embeddings()
+        assert found.last_layer is model.get_output_embeddings()
+        use_packed_attention([model])
         for mode in (model.eval, model.train):
             mode()
             assert_same(model, packed_logps, examples, sequences, expected)
@@ -117,7 +118,7 @@ def test_rope_of_the_language_model_is_looked_at():
     rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
     model = make_model("Llava", {"model_type": "llama", "rope_parameters": rope}, FAMILIES[-2][2])
     with pytest.raises(ValueError, match="`dynamic`.*at most 512"):
-        use_packed_attention([model], max_length=513)
+        probe(model, max_length=513)
 
 
 @pytest.fixture

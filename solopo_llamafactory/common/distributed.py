@@ -1,4 +1,4 @@
-"""What several training processes tell each other. With one process each function returns what it was given."""
+"""Collectives of the training processes that also work with a single one, where each returns what it was given."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def is_main() -> bool:
 
 
 def same_everywhere(value: Any) -> Any:
-    """The main process's value."""
+    """Return the main process's value in every process."""
     if not dist.is_initialized():
         return value
     box = [value]
@@ -35,7 +35,7 @@ def in_any(value: bool, device: torch.device) -> bool:
 
 
 def smallest(number: int) -> int:
-    """The smallest of their numbers."""
+    """Return the smallest of the processes' numbers."""
     if not dist.is_initialized():
         return number
     tensor = torch.tensor(number, device="cuda" if torch.cuda.is_available() else "cpu")
@@ -44,7 +44,7 @@ def smallest(number: int) -> int:
 
 
 def gather(value: Any) -> list[Any]:
-    """The values of all of them."""
+    """Return the values of all processes, by rank."""
     if not dist.is_initialized():
         return [value]
     values = [None] * dist.get_world_size()

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..train.reference import digests_of
-from .packing import Example, pack, pad
+from .packing import pack, pad
+from .sequences import Example, Sequences
 
 
 # What of a batch goes to the model's forward.
@@ -17,18 +17,18 @@ class SolopoCollator:
     """Packs a device batch into one row, or pads it for a model that cannot take one.
 
     Args:
-        sequences: what to train on, see `packing.sequences_of`.
+        sequences: what to train on.
         packed: whether the model takes a packed row, see `model.probe`.
         pad_token_id: for padded batches and for filling.
         pad_to_multiple_of: see `packing.pack`.
         reference_sequences: those whose reference log-probs are looked up, the first ones of `sequences`.
     """
 
-    sequences: dict[str, tuple[str, str]]
+    sequences: Sequences
     packed: bool
     pad_token_id: int
     pad_to_multiple_of: int = 1
-    reference_sequences: dict[str, tuple[str, str]] | None = None
+    reference_sequences: Sequences | None = None
 
     def of_reference(self) -> "SolopoCollator":
         """A collator that leaves out the sequences that need no reference."""
@@ -58,5 +58,5 @@ class SolopoCollator:
                 "answer_lengths_NS": padded.answer_lengths_NS,
             }
         if self.reference_sequences is not None:
-            batch["digests"] = [digests_of(feature, self.reference_sequences) for feature in features]
+            batch["digests"] = [self.reference_sequences.digests(feature) for feature in features]
         return {**batch, "ids": [feature["id"] for feature in features]}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .packing import Example, sequences_of
+from .sequences import Lengths, Sequences
 
 
 HOST, SHARED = "the host's dpo stage on the long pair", "plain long PO with a shared prompt"
@@ -50,16 +50,6 @@ class ModelShape:
         return self.per_token * tokens + self.per_pair * pairs + self.per_logit_token * logit_tokens
 
 
-@dataclass(frozen=True)
-class Lengths:
-    """Token counts of E examples, each of shape (E,)."""
-
-    short_prompt: np.ndarray
-    long_prompt: np.ndarray
-    chosen: np.ndarray
-    rejected: np.ndarray
-
-
 def causal(length):
     """Pairs that causal attention computes over so many tokens."""
     return length * (length + 1) / 2
@@ -72,23 +62,18 @@ def shared_prompt(prompt, answers):
     return np.array([tokens, pairs, sum(answers)], dtype=float)
 
 
-def packed_row_load(lengths: Lengths, view: str, align: str):
+def packed_row_load(lengths: Lengths, sequences: Sequences):
     """(tokens, pairs, logit tokens) of each example in the packed row, shape (3, E)."""
-    pair = [lengths.chosen, lengths.rejected]
-    if view == "short":
-        return shared_prompt(lengths.short_prompt, pair)
-    if view == "long":
-        return shared_prompt(lengths.long_prompt, pair)
-    aligned = pair if align == "both" else [lengths.chosen]
-    return shared_prompt(lengths.short_prompt, pair) + shared_prompt(lengths.long_prompt, aligned)
+    return sum(
+        shared_prompt(lengths.of(prompt), [lengths.of(answer) for answer in answers])
+        for prompt, answers in sequences.answers_of.items()
+    )
 
 
-def padded_rows_load(lengths: Lengths, view: str, align: str):
+def padded_rows_load(lengths: Lengths, sequences: Sequences):
     """The same in padded rows, with attention over whole rows under a mask: a batch of one example at a time."""
-    sequences = sequences_of(view, align).values()
-    sizes = dict(zip(Example._fields, (lengths.short_prompt, lengths.long_prompt, lengths.chosen, lengths.rejected)))
-    row = np.max([sizes[prompt] + sizes[answer] for prompt, answer in sequences], axis=0)
-    answers = sum(sizes[answer] for _, answer in sequences)
+    row = sequences.longest(lengths)
+    answers = sum(lengths.of(each.answer) for each in sequences)
     return np.array([len(sequences) * row, len(sequences) * row * row, answers], dtype=float)
 
 
@@ -104,46 +89,45 @@ def padded_long_load(lengths: Lengths):
     return np.array([2 * row, 2 * causal(row), 2 * row], dtype=float)
 
 
-def predicted_ratios(lengths: Lengths, config, view: str, align: str, packed: bool) -> dict[str, float]:
+def predicted_ratios(lengths: Lengths, config, sequences: Sequences, packed: bool) -> dict[str, float]:
     """Our predicted cost over that of the two ways to train on the long pair; empty for an unknown architecture.
 
     Args:
         config: the model's transformers config.
+        sequences: what is trained.
         packed: whether the model takes a packed row.
     """
     shape = ModelShape.of(config.get_text_config())
     if shape is None:
         return {}
     load = packed_row_load if packed else padded_rows_load
-    ours = shape.cost(*load(lengths, view, align).sum(-1))
+    ours = shape.cost(*load(lengths, sequences).sum(-1))
     rivals = {HOST: padded_long_load, SHARED: shared_long_load}
     return {name: ours / shape.cost(*load_of(lengths).sum(-1)) for name, load_of in rivals.items()}
 
 
-def cost_summary(lengths: Lengths, config, view: str, align: str, packed: bool) -> str:
+def cost_summary(lengths: Lengths, config, sequences: Sequences, packed: bool) -> str:
     """One line: tokens per pair as they will be computed, and the predicted cost. Arguments as above."""
-    ours = (packed_row_load if packed else padded_rows_load)(lengths, view, align)
+    ours = (packed_row_load if packed else padded_rows_load)(lengths, sequences)
     tokens = {"in the packed row" if packed else "in padded rows": ours}
     tokens |= {SHARED: shared_long_load(lengths), HOST: padded_long_load(lengths)}
     listed = ", ".join(
         f"{load[0].mean():.0f} {name if load is ours else f'in {name}'}" for name, load in tokens.items()
     )
-    ratios = [
-        f"{ratio:.2f} of {name}" for name, ratio in predicted_ratios(lengths, config, view, align, packed).items()
-    ]
+    ratios = [f"{ratio:.2f} of {name}" for name, ratio in predicted_ratios(lengths, config, sequences, packed).items()]
     return f"tokens per pair: {listed}" + (f"; predicted cost of a step: {', '.join(ratios)}" if ratios else "")
 
 
-def cost_warning(lengths: Lengths, config, view: str, align: str, packed: bool) -> str | None:
+def cost_warning(lengths: Lengths, config, sequences: Sequences, packed: bool) -> str | None:
     """One sentence where the host's own stage on the long pair would be cheaper, and why. Arguments as above.
 
-    Of the view `both` alone: the others compute what the host's stage does, on one pair.
+    Of aligned sequences alone: the others are what the host's stage computes, on one pair.
     """
 
     def ratio(lengths: Lengths, packed: bool) -> float:
-        return predicted_ratios(lengths, config, view, align, packed).get(HOST, 0.0)
+        return predicted_ratios(lengths, config, sequences, packed).get(HOST, 0.0)
 
-    if view != "both" or ratio(lengths, packed) <= 1:
+    if not sequences.long_twins or ratio(lengths, packed) <= 1:
         return None
     one_token = np.ones_like(lengths.chosen)
     if not packed and ratio(lengths, packed=True) <= 1:

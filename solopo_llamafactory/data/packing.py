@@ -15,36 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-
-class Example(NamedTuple):
-    """Token ids of one preference pair on both contexts."""
-
-    short_prompt_ids: list[int]
-    long_prompt_ids: list[int]
-    chosen_ids: list[int]
-    rejected_ids: list[int]
-
-
-# Name of a sequence -> (prompt, answer). The short view's names come first and are the plain ones.
-SHORT_PAIR = {"chosen": ("short_prompt_ids", "chosen_ids"), "rejected": ("short_prompt_ids", "rejected_ids")}
-LONG_PAIR = {"chosen": ("long_prompt_ids", "chosen_ids"), "rejected": ("long_prompt_ids", "rejected_ids")}
-
-
-def sequences_of(view: str, align: str = "chosen") -> dict[str, tuple[str, str]]:
-    """The sequences that `solopo_view` and `solopo_align` train on, by name and in the order used everywhere."""
-    if view == "short":
-        return SHORT_PAIR
-    if view == "long":
-        return LONG_PAIR
-    sequences = {**SHORT_PAIR, "chosen_long": LONG_PAIR["chosen"]}
-    if align == "both":
-        sequences["rejected_long"] = LONG_PAIR["rejected"]
-    return sequences
-
-
-def reference_sequences_of(sequences: dict[str, tuple[str, str]], reference: str) -> dict[str, tuple[str, str]]:
-    """Those of the sequences whose reference log-probs are needed: with `solopo_reference: short` no long ones."""
-    return {name: pair for name, pair in sequences.items() if reference == "matched" or not name.endswith("_long")}
+from .sequences import Example, Sequences
 
 
 class Span(NamedTuple):
@@ -122,7 +93,7 @@ class _RowBuilder:
 
 def pack(
     examples: Sequence[Example],
-    sequences: dict[str, tuple[str, str]],
+    sequences: Sequences,
     pad_to_multiple_of: int = 1,
     pad_token_id: int = 0,
 ) -> PackedRow:
@@ -132,16 +103,14 @@ def pack(
 
     Args:
         examples: the device batch.
-        sequences: see `sequences_of`.
+        sequences: what each example is trained on.
         pad_to_multiple_of: of tokens, for each prompt with its first answer. Nothing sees the filling.
         pad_token_id: what the filling is made of.
     """
     builder = _RowBuilder(pad_to_multiple_of, pad_token_id)
     logit_positions, targets, lengths = [], [], []
     for example in examples:
-        pairs = [
-            (tuple(getattr(example, prompt)), tuple(getattr(example, answer))) for prompt, answer in sequences.values()
-        ]
+        pairs = sequences.token_ids(example)
         answers_of = {}  # prompt -> its answers, each once (a long prompt may equal the short one)
         for prompt, answer in pairs:
             answers = answers_of.setdefault(prompt, [])
@@ -186,13 +155,9 @@ class PaddedBatch:
     answer_lengths_NS: Tensor
 
 
-def pad(examples: Sequence[Example], sequences: dict[str, tuple[str, str]], pad_token_id: int) -> PaddedBatch:
+def pad(examples: Sequence[Example], sequences: Sequences, pad_token_id: int) -> PaddedBatch:
     """One row padded on the right for each sequence of each example; equal ones, such as of equal contexts, share one."""
-    pairs = [
-        (tuple(getattr(example, prompt)), tuple(getattr(example, answer)))
-        for example in examples
-        for prompt, answer in sequences.values()
-    ]
+    pairs = [pair for example in examples for pair in sequences.token_ids(example)]
     row_of = {pair: row for row, pair in enumerate(dict.fromkeys(pairs))}
     width = max(len(prompt) + len(answer) for prompt, answer in row_of)
     input_ids = torch.full((len(row_of), width), pad_token_id)

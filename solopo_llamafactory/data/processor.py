@@ -15,10 +15,10 @@ from .. import __version__
 from ..host.imports import MEDIA_PLACEHOLDERS, DatasetProcessor
 from .converter import DropRow
 from .rendered import is_rendered, renders_nothing
+from .sequences import TOKEN_COLUMNS
 
 
 TOKENS = [Value("int32")]
-TOKEN_COLUMNS = ("short_prompt_ids", "long_prompt_ids", "chosen_ids", "rejected_ids")
 KEPT_COLUMNS = ("id", "data_set", "drop_reason", "drop_value")  # as the converter wrote them
 FEATURES = Features(
     {

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from datasets import DatasetDict
-from llamafactory.data.parser import DatasetAttr, get_dataset_list
 
+from .. import STAGE
 from ..common.distributed import is_main, same_everywhere
-from ..hooks.arguments import STAGE
-from ..host.imports import logger
-from .report import DataReport
+from ..host.imports import DatasetAttr, get_dataset_list
+from ..host.log import logger
+from .summary import DataReport
 from .tables import content_hash
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 
 def lengths_beyond(contexts: Iterable[tuple[int, int]], max_new_tokens: int, window: int | None) -> set[int]:
-    """The lengths of which a context, with its answer, is beyond the window.
+    """Return the lengths at which a prompt and its answer exceed the model's window.
 
     One is enough: the others of its length, shorter by chance, would be an easier choice of questions.
 

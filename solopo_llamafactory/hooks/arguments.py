@@ -7,10 +7,10 @@ from typing import Literal, get_args, get_type_hints
 
 from llamafactory.hparams.finetuning_args import FinetuningArguments
 
+from .. import STAGE
 from ..train.objectives import ALGORITHMS
 
 
-STAGE = "solopo"
 TRUE_WORDS, FALSE_WORDS = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 

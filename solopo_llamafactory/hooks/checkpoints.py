@@ -10,10 +10,7 @@ import re
 import zipfile
 from pathlib import Path
 
-from llamafactory.extras.logging import get_logger
-
-
-logger = get_logger("llamafactory.solopo")
+from ..host.log import logger
 
 
 def what_is_missing(checkpoint: Path, world_size: int) -> str | None:

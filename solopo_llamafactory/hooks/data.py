@@ -1,33 +1,20 @@
-"""Replacements in the host's data loading, and loading the stage's data through it."""
+"""Replacements in the host's data loading: each hands over to `data/`."""
 
-import errno
 import inspect
 from collections.abc import Callable
-from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import wraps
 
-import datasets.config
 import pyarrow as pa
 from datasets import Dataset, Features
 from datasets.exceptions import DatasetGenerationError
-from llamafactory.data import get_dataset
 from llamafactory.data.parser import get_dataset_list
-from llamafactory.extras.misc import has_tokenized_data
 
+from .. import STAGE
 from ..data import converter, processor
 from ..data.entries import EXAMPLE, FORMAT, check_columns, check_entry, check_types, wrong_stage_sentence
-from ..data.report import DataReport, filter_dataset
+from ..data.filtering import filter_dataset
+from ..data.loading import DISK_FULL, current_load
 from ..data.tables import as_table
-from ..data.tokenized import check_tokenized, fingerprint_of, save_tokenized
-from ..host.imports import logger
-from .arguments import STAGE
-
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-# Arguments and reports of the load in progress. The host's functions between us and our seams know neither.
-_load: ContextVar[dict] = ContextVar("solopo_load")
 
 
 class _MapWith:
@@ -171,14 +158,16 @@ def drop_and_count(get_preprocessed_dataset):
     def change(call):
         if call["stage"] != STAGE or call["dataset"] is None:
             return
-        load, split = _load.get(), "eval" if call.get("is_eval") else "train"
+        load, split = current_load(), "eval" if call.get("is_eval") else "train"
 
         def drop(mapped: Dataset) -> Dataset:
             data_args = call["data_args"]
             # A part that is split off at random may have few examples of a small data set.
             all_needed = split == "train" or data_args.val_size == 0
-            kept, report = filter_dataset(mapped, data_args.cutoff_len, load["finetuning_args"], split, all_needed)
-            load["reports"].setdefault(split, []).append(report)
+            kept, report = filter_dataset(
+                mapped, data_args.cutoff_len, load.sequences, load.overlong, split, all_needed
+            )
+            load.reports.setdefault(split, []).append(report)
             return kept
 
         call["dataset"] = _MapWith(call["dataset"], processor.FEATURES, then=drop)
@@ -197,74 +186,3 @@ def _with_changed_arguments(function: Callable, change: Callable[[dict], None]) 
         return function(*call.args, **call.kwargs)
 
     return wrapper
-
-
-def load_data(
-    template, model_args, data_args, training_args, finetuning_args, tokenizer, processor=None
-) -> tuple[dict, dict[str, list[DataReport]]]:
-    """Load, tokenise, drop and count through the host's `get_dataset`.
-
-    With `tokenized_path`, the result is written there at once as a whole, with its counts and the settings it depends
-    on in `solopo.json`, and read from there the next time.
-
-    Returns:
-        The host's dataset module (`train_dataset`, `eval_dataset`) and the reports of each split.
-
-    Raises:
-        ValueError: when nothing is left, when a dataset does not fit the stage, or when `tokenized_path` was made by
-            another stage or with other settings; when the disk of the data library's cache is full.
-    """
-    path = data_args.tokenized_path
-    fingerprint = (
-        None if path is None else fingerprint_of(template, data_args, training_args, finetuning_args, tokenizer)
-    )
-    if path is not None and has_tokenized_data(path):
-        reports = check_tokenized(path, fingerprint)
-        if training_args.do_eval and "eval" not in reports:
-            raise ValueError(
-                f"`tokenized_path: {path}` has no evaluation data and `do_eval` asks for some: remove the folder or "
-                "name another one to tokenise anew."
-            )
-        dataset_module = get_dataset(
-            template, model_args, data_args, training_args, STAGE, tokenizer=tokenizer, processor=processor
-        )
-        warn_of_oddities(reports, data_args.cutoff_len, finetuning_args.solopo_view)
-        return dataset_module, reports
-
-    with _loading(finetuning_args) as load:
-        data_args.tokenized_path = None  # the host writes split by split, and a killed run leaves half of it
-        try:
-            dataset_module = get_dataset(
-                template, model_args, data_args, training_args, STAGE, tokenizer=tokenizer, processor=processor
-            )
-        except OSError as err:
-            if err.errno not in DISK_FULL:
-                raise
-            raise ValueError(
-                f"The data library's cache cannot be written to {model_args.cache_dir or datasets.config.HF_DATASETS_CACHE} "
-                f"({err}): make room, or set `cache_dir` to a folder on another disk."
-            ) from err
-        finally:
-            data_args.tokenized_path = path
-    warn_of_oddities(load["reports"], data_args.cutoff_len, finetuning_args.solopo_view)
-    if path is not None and training_args.should_save:
-        save_tokenized(path, dataset_module, load["reports"], fingerprint)
-    return dataset_module, load["reports"]
-
-
-def warn_of_oddities(reports: dict[str, list[DataReport]], cutoff_len: int, view: str) -> None:
-    """Warnings for what a good part of a data set's examples have in common: most of all, that they are dropped."""
-    for split, split_reports in reports.items():
-        for report in split_reports:
-            for name, counts in report.data_sets.items():
-                for sentence in counts.warnings(name, split, cutoff_len, view):
-                    logger.warning_rank0(sentence)
-
-
-@contextmanager
-def _loading(finetuning_args):
-    token = _load.set({"finetuning_args": finetuning_args, "reports": {}})
-    try:
-        yield _load.get()
-    finally:
-        _load.reset(token)

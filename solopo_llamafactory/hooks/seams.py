@@ -1,5 +1,7 @@
-"""The table of seams: every name of LLaMA-Factory that this package replaces, and what for.
+"""The table of seams: every name of LLaMA-Factory that this package replaces for good, and what for.
 
+Two more are replaced elsewhere, because they are no part of the stage: `model.patcher.configure_rope` while a model loads
+(`host/model_loading.py`), and the experimental version 1's `get_args`, to refuse the stage there (`join.py`).
 A seam is placed once its module is loaded. When the installed host lacks one, `stage: solopo` stops and names it; the
 other stages never depend on them.
 """

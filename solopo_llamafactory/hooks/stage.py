@@ -10,7 +10,8 @@ from functools import wraps
 from llamafactory.extras.misc import is_env_enabled
 from llamafactory.hparams import parser
 
-from .arguments import STAGE, check_run
+from .. import STAGE
+from .arguments import check_run
 from .checkpoints import check_complete, last_complete_checkpoint
 from .join import asks_for_solopo
 from .unknown_keys import refuse_unknown_keys

@@ -8,13 +8,15 @@ to its place in the layout.
 from functools import wraps
 from typing import Any
 
+from .. import STAGE
+from ..data.entries import FORMAT
+from ..train import metrics
 from ..webui.accordion import create_accordion, fill_preset, to_arguments
 from ..webui.labels import LABELS
-from .arguments import STAGE
 
 
 STAGE_NAME = "SoLoPO"
-LOSS_PARTS = {"loss/po": ("tab:green", "preference"), "loss/solo_ra": ("tab:orange", "alignment")}
+LOSS_PARTS = {metrics.LOSS_PO: ("tab:green", "preference"), metrics.LOSS_SOLO_RA: ("tab:orange", "alignment")}
 
 
 def add_stage(stages: dict[str, str]) -> dict[str, str]:
@@ -47,7 +49,7 @@ def list_fitting_datasets(list_datasets):
         dropdown = list_datasets(dataset_dir, **stage)
         info = load_dataset_info(DEFAULT_DATA_DIR if dataset_dir is None else dataset_dir)
         wanted = training_stage == STAGE_NAME
-        names = [name for _, name in dropdown.choices if (info[name].get("formatting") == STAGE) == wanted]
+        names = [name for _, name in dropdown.choices if (info[name].get("formatting") == FORMAT) == wanted]
         return gr.Dropdown(choices=names)
 
     return wrapper

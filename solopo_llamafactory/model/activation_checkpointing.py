@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..common.distributed import smallest
-from ..host.imports import logger
+from ..host.log import logger
 
 
 MARGIN = 1 / 32  # of the device's memory: left free, and once more each time that it proves too little

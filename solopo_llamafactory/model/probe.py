@@ -27,41 +27,55 @@ HARMLESS |= {"output_router_logits", "scaling", "dropout"}
 
 
 def below_adapter(model) -> PreTrainedModel:
-    """The model itself, or the one that a PEFT adapter wraps."""
+    """Return the model itself, or the one that a PEFT adapter wraps."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def text_part(model) -> nn.Module:
-    """The layers that read text: all of the model's, or those of a multimodal model's language model."""
+    """Return the layers that read text: the whole model, or the language model of a multimodal one."""
     model = below_adapter(model)
     return model.get_decoder() if hasattr(model, "get_decoder") else model
 
 
-def use_packed_attention(models: Iterable[PreTrainedModel], max_length: int) -> str | None:
-    """Switch the models' attention to packed rows, all of them or none.
+@dataclass(frozen=True)
+class Probe:
+    """What a model's trial told: why it cannot take a packed row (None when it can), and the layer that answers select at.
+
+    `last_layer` is the layer whose output the model returns as its logits; None when the model changes that output (scales
+    or caps it), or when the trial failed.
+    """
+
+    obstacle: str | None
+    last_layer: nn.Module | None
+
+
+def probe(model: PreTrainedModel, max_length: int) -> Probe:
+    """Look at a model by one trial forward pass of its class.
 
     Args:
-        models: as loaded, before any wrapping.
+        model: as loaded, before any wrapping.
         max_length: tokens of the longest sequence to come.
-
-    Returns:
-        None when done, else one sentence that says why a model cannot take a packed row.
 
     Raises:
         ValueError: when sequences of different length cannot even share a batch (see `check_rope`).
     """
-    configs = {}
-    for model in models:
-        check_rope(model.config, max_length)
-        obstacle = packing_obstacle(model, max_length)
-        if obstacle is not None:
-            return obstacle
-        config = model.config.get_text_config()
-        configs[id(config)] = config
+    check_rope(model.config, max_length)
+    try:
+        trial = run_on_meta(model)
+    except Exception as err:  # whatever a foreign model raises here, the padded batch still works
+        reason = str(err).splitlines()[0] if str(err) else ""
+        failure = f"a trial forward pass failed ({type(err).__name__}: {reason})"
+        return Probe(class_obstacle(model) or failure, None)
+    obstacle = class_obstacle(model) or trial_obstacle(trial, model) or packing_obstacle(trial, max_length)
+    return Probe(obstacle, model.get_output_embeddings() if trial.logits is trial.output_layer_output else None)
+
+
+def use_packed_attention(models: Iterable[PreTrainedModel]) -> None:
+    """Switch the attention of models without an obstacle to packed rows."""
+    configs = {id(model.config.get_text_config()): model.config.get_text_config() for model in models}
     register()
     for config in configs.values():
         config._attn_implementation = PREFIX + config._attn_implementation
-    return None
 
 
 def check_rope(config, max_length: int) -> None:
@@ -84,29 +98,25 @@ def check_rope(config, max_length: int) -> None:
 
 
 def _rope_parameters(config) -> list[dict]:
-    """Of a text model, or of each kind of its layers."""
+    """Return the model's RoPE settings, one dict for each kind of its layers."""
     rope = getattr(config, "rope_parameters", None) or {}
     return [rope, *(value for value in rope.values() if isinstance(value, dict))]
 
 
-def packing_obstacle(model: PreTrainedModel, max_length: int) -> str | None:
-    """One sentence that says why the model cannot take a packed row, or None when it can."""
-    text_config = model.config.get_text_config()
-    implementation = text_config._attn_implementation
+def class_obstacle(model: PreTrainedModel) -> str | None:
+    """Why a model of this class and configuration cannot take a packed row, as far as it shows without a trial."""
+    implementation = model.config.get_text_config()._attn_implementation
     if implementation not in BACKENDS:
         return f"its attention `{implementation}` has no version for packed rows"
     if "logits_to_keep" not in inspect.signature(type(model).forward).parameters:
         return f"{type(model).__name__}.forward takes no `logits_to_keep`"
     if getattr(model, "_is_stateful", False):  # transformers' mark of recurrent layers
         return "some of its layers carry a state along the row, which would run from one sequence into the next"
+    return None
 
-    try:
-        trial = run_on_meta(model)
-    except Exception as err:  # whatever a foreign model raises here, the padded batch still works
-        return f"a trial forward pass failed ({type(err).__name__}: {str(err).splitlines()[0] if str(err) else ''})"
 
-    if (obstacle := trial_obstacle(trial, model)) is not None:
-        return obstacle
+def packing_obstacle(trial: "Trial", max_length: int) -> str | None:
+    """Why packed rows cannot take the place of a trial's attention: a window, or an argument that they do not know."""
     for call in trial.attention_calls:
         for size in (getattr(call["attention_mask"], "local_size", None), call.get("sliding_window")):
             if size is not None and size < max_length:
@@ -132,20 +142,11 @@ def trial_obstacle(trial: "Trial", model: PreTrainedModel) -> str | None:
 
 
 def further_argument(call: dict, known: set[str]) -> str | None:
-    """The first argument of a call of attention that says something and is not known."""
+    """Return the first argument of a call of attention that says something and is not known."""
     known = known | {"packed_row", "attention_mask"}
     return next(
         (name for name, value in call.items() if value is not None and value is not False and name not in known), None
     )
-
-
-def last_layer(model: PreTrainedModel) -> nn.Module | None:
-    """The layer whose output the model returns as logits, or None when it changes that output (scales or caps it)."""
-    try:
-        trial = run_on_meta(model)
-    except Exception:  # see packing_obstacle
-        return None
-    return model.get_output_embeddings() if trial.logits is trial.output_layer_output else None
 
 
 @dataclass
@@ -200,7 +201,7 @@ def run_on_meta(model: PreTrainedModel) -> Trial:
 
 
 def _unpatched_class(model: PreTrainedModel) -> type[PreTrainedModel]:
-    """The model's class; under Liger, whose kernels need a GPU, the same class from a fresh copy of its module.
+    """Return the model's class; under Liger, whose kernels need a GPU, the same class from a fresh copy of its module.
 
     Liger replaces names in the modeling module (norms, MLP, rotary embedding) and leaves attention alone.
     """

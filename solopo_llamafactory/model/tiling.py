@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..host.imports import logger
+from ..host.log import logger
 
 
 TILE = 8192  # tokens

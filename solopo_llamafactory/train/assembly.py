@@ -6,12 +6,13 @@ import torch
 from datasets import Dataset
 
 from ..data.collator import SolopoCollator
-from ..data.packing import reference_sequences_of, sequences_of
-from ..data.report import DataReport
-from ..host.imports import create_ref_model, load_model, logger
+from ..data.sequences import Sequences
+from ..data.summary import DataReport
+from ..host.imports import create_ref_model, load_model
+from ..host.log import logger
 from ..host.model_loading import working_rope_scaling
 from ..model.attention import GPU_LENGTH_MULTIPLE
-from ..model.probe import below_adapter, text_part, use_packed_attention
+from ..model.probe import Probe, below_adapter, probe, text_part, use_packed_attention
 from ..model.tiling import tile_mlps
 from .reference import ReferenceTable, cache_file, lacking
 from .trainer import SolopoTrainer
@@ -24,14 +25,14 @@ def assemble_trainer(
     finetuning_args,
     callbacks: list | None,
     config,
+    sequences: Sequences,
     reports: dict[str, list[DataReport]],
     dataset_module: dict[str, Any],
     tokenizer_module: dict[str, Any],
 ) -> SolopoTrainer:
     """The trainer, which alone keeps the models that are loaded here."""
     tokenizer = tokenizer_module["tokenizer"]
-    sequences = sequences_of(finetuning_args.solopo_view, finetuning_args.solopo_align)
-    reference_sequences = reference_sequences_of(sequences, finetuning_args.solopo_reference)
+    reference_sequences = sequences.measured_from(finetuning_args.solopo_reference)
 
     table, without_reference, use_ref_model = None, [], finetuning_args.use_ref_model
     if use_ref_model and finetuning_args.solopo_precompute_ref and training_args.do_train:
@@ -55,10 +56,11 @@ def assemble_trainer(
         logger.info_rank0(f"Rewards are measured from {reference_in_words(model_args, finetuning_args)}.")
 
     models = [model] if ref_model in (None, model) else [model, ref_model]
-    packed = switch_to_packed_rows(models, data_args.cutoff_len)
+    probes = [probe(below_adapter(each), data_args.cutoff_len) for each in models]
+    packed = switch_to_packed_rows(models, probes)
     multiple = GPU_LENGTH_MULTIPLE if torch.cuda.is_available() else 1
     longest_row = max(
-        report.longest_row(sequences, training_args.per_device_train_batch_size, packed, multiple)
+        sequences.longest_row(report.as_lengths(), training_args.per_device_train_batch_size, packed, multiple)
         for split in reports.values()
         for report in split
     )
@@ -72,6 +74,8 @@ def assemble_trainer(
         args=training_args,
         finetuning_args=finetuning_args,
         longest_row=longest_row,
+        last_layer=probes[0].last_layer,
+        ref_last_layer=None if ref_model is None else probes[-1].last_layer,
         reference_table=table,
         without_reference=without_reference,
         data_collator=SolopoCollator(
@@ -114,9 +118,11 @@ def datasets_of(dataset_module: dict[str, Any], evaluates: bool) -> list[Dataset
     return [dataset for dataset in [dataset_module.get("train_dataset"), *evaluation] if dataset is not None]
 
 
-def switch_to_packed_rows(models: list, max_length: int) -> bool:
+def switch_to_packed_rows(models: list, probes: list[Probe]) -> bool:
     """Switch the models' attention to packed rows; False, with one log line, where one cannot take them."""
-    obstacle = use_packed_attention(map(below_adapter, models), max_length)
+    obstacle = next((each.obstacle for each in probes if each.obstacle is not None), None)
     if obstacle is not None:
         logger.info_rank0(f"Using padded batches, slower and with the same results up to rounding: {obstacle}.")
-    return obstacle is None
+        return False
+    use_packed_attention(map(below_adapter, models))
+    return True

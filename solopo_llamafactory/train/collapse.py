@@ -2,7 +2,8 @@
 
 from transformers import TrainerCallback
 
-from ..host.imports import logger
+from ..host.log import logger
+from . import metrics
 
 
 WINDOW = 5  # logs that a mean is taken over, to see through batch noise
@@ -26,10 +27,10 @@ class CollapseGuard(TrainerCallback):
             self.on_log(args, state, control, logs=logs)
 
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
-        if self.warned or not logs or "loss" not in logs or "rewards/gap" not in logs:
+        if self.warned or not logs or "loss" not in logs or metrics.GAP not in logs:
             return
-        self.short_rewards.append(logs["rewards/chosen"])
-        self.gaps.append(logs["rewards/gap"])
+        self.short_rewards.append(logs[metrics.reward_of("chosen")])
+        self.gaps.append(logs[metrics.GAP])
         if len(self.gaps) < 2 * WINDOW:
             return
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.packing import RowLayout
-from ..host.imports import logger
+from ..host.log import logger
 
 
 class EmbeddingNoise:

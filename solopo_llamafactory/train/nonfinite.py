@@ -8,7 +8,7 @@ import torch
 from transformers import TrainerCallback
 
 from ..common.distributed import gather, in_any
-from ..host.imports import logger
+from ..host.log import logger
 
 
 MAX_NAMES = 8  # in one sentence

@@ -1,9 +1,10 @@
-r"""SoLoPO's objectives: pure functions on tensors (arXiv 2505.11166).
+r"""SoLoPO's objective: pure functions on tensors (arXiv 2505.11166).
 
     L = L_PO(x_short; y_w, y_l) + alpha * s(|r(x_short, y_w) - r(x_long, y_w)|)
 
-A preference optimization (PO) algorithm is a row of `ALGORITHMS`: a reward, a loss on the rewards of the pair, and two
-facts about what it needs. SoLo-RA, the second term, wraps any of them. To add an algorithm, add one entry.
+`solopo_loss` is this line. A preference optimization (PO) algorithm is a row of `ALGORITHMS`: a reward, a loss on the
+rewards of the pair, and two facts about what it needs. SoLo-RA, the second term, wraps any of them. To add an algorithm,
+add one entry.
 
 Every tensor has shape (N,), one number per example, float32. `logps` is the answer's log-probability: the sum over its
 tokens, or their mean where the algorithm is length-normalized; the closing EOS counts as a token.
@@ -17,6 +18,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from . import metrics
 
 
 # Log-probs come from float32 logits: below this, 1 - p is rounding noise and log(1 - p) would run away.
@@ -140,3 +143,80 @@ def reward_alignment(
     if stop_grad:
         short_reward = short_reward.detach()
     return DISTANCES[distance](short_reward - long_reward)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What the loss is made of.
+
+    Args:
+        alpha: `solopo_alpha`, weight of SoLo-RA.
+        distance: `solopo_distance`, a key of `DISTANCES`.
+        stop_grad: `solopo_stop_grad`.
+        ftx: `pref_ftx`, weight of the chosen answer's mean negative log-prob.
+    """
+
+    algorithm: Algorithm
+    hyperparameters: Hyperparameters = Hyperparameters()
+    alpha: float = 1.0
+    distance: str = "abs"
+    stop_grad: bool = False
+    ftx: float = 0.0
+
+    @classmethod
+    def of(cls, finetuning_args) -> "Objective":
+        """The objective that the stage's arguments describe."""
+        return cls(
+            algorithm=ALGORITHMS[finetuning_args.pref_loss],
+            hyperparameters=Hyperparameters(
+                beta=finetuning_args.pref_beta,
+                gamma=finetuning_args.simpo_gamma,
+                label_smoothing=finetuning_args.dpo_label_smoothing,
+            ),
+            alpha=finetuning_args.solopo_alpha,
+            distance=finetuning_args.solopo_distance,
+            stop_grad=finetuning_args.solopo_stop_grad,
+            ftx=finetuning_args.pref_ftx,
+        )
+
+
+def solopo_loss(
+    sums: dict[str, Tensor],
+    ref_sums: dict[str, Tensor] | None,
+    lengths: dict[str, Tensor],
+    long_twins: dict[str, str],
+    objective: Objective,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The formula above for each example: its loss, (N,) with gradient, and its metrics by name, (N,) without.
+
+    Args:
+        sums: sum of an answer's token log-probs by sequence (`chosen`, `rejected`, and long twins).
+        ref_sums: the same from the reference model; None for an algorithm without one.
+        lengths: tokens of the answer by sequence.
+        long_twins: sequence -> the long one that it is aligned with; empty without alignment.
+    """
+    algorithm, hp = objective.algorithm, objective.hyperparameters
+    means = {name: sums[name] / lengths[name] for name in sums}
+    logps = means if algorithm.length_normalized else sums
+    ref_logps = dict.fromkeys(sums) if ref_sums is None else ref_sums
+    if algorithm.length_normalized and ref_sums is not None:
+        ref_logps = {name: ref_sums[name] / lengths[name] for name in sums}
+    rewards = {name: algorithm.reward(logps[name], ref_logps[name], hp) for name in sums}
+
+    po = algorithm.pair_loss(rewards["chosen"], rewards["rejected"], logps["chosen"], hp)
+    po = po + objective.ftx * -means["chosen"]
+    losses, logged = po, {metrics.LOSS_PO: po}
+    if long_twins:
+        solo_ra = objective.alpha * sum(
+            reward_alignment(rewards[short], rewards[long], objective.distance, objective.stop_grad)
+            for short, long in long_twins.items()
+        )
+        losses = po + solo_ra
+        logged[metrics.LOSS_SOLO_RA] = solo_ra
+        logged[metrics.GAP] = (rewards["chosen"] - rewards[long_twins["chosen"]]).abs()
+
+    logged |= {metrics.reward_of(name): reward for name, reward in rewards.items()}
+    logged[metrics.MARGINS] = rewards["chosen"] - rewards["rejected"]
+    logged[metrics.ACCURACIES] = (rewards["chosen"] > rewards["rejected"]).float()
+    logged |= {metrics.logps_of(name): value for name, value in logps.items()}
+    return losses, {name: value.detach() for name, value in logged.items()}

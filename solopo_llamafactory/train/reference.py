@@ -18,7 +18,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.data_loader import SeedableRandomSampler
 from datasets import Dataset
@@ -31,29 +30,15 @@ from tqdm import tqdm
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from ..common.distributed import gather, is_main, rank_and_world_size, same_everywhere
+from ..data.sequences import DIGEST_SIZE, Sequences
 
 
-DIGEST_SIZE = 16  # bytes
 SAVE_SECONDS = 60
 TABLE_VERSION = 2  # raised when this package computes other log-probs than before
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".gguf")
 # What else changes the numbers of a model.
 MODEL_ARGUMENTS = ("rope_scaling", "model_max_length", "compute_dtype", "resize_vocab", "upcast_layernorm")
 MODEL_ARGUMENTS += ("quantization_method", "quantization_type", "double_quantization")
-
-
-def sequence_digest(prompt_ids: Sequence[int], answer_ids: Sequence[int]) -> bytes:
-    """What a sequence is found again by, 16 bytes."""
-    digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
-    for token_ids in (prompt_ids, answer_ids):
-        digest.update(len(token_ids).to_bytes(8, "little"))
-        digest.update(np.asarray(token_ids, dtype=np.int32).tobytes())
-    return digest.digest()
-
-
-def digests_of(example: dict[str, Any], sequences: dict[str, tuple[str, str]]) -> list[bytes]:
-    """The digest of each sequence of an example, S of them."""
-    return [sequence_digest(example[prompt], example[answer]) for prompt, answer in sequences.values()]
 
 
 class ReferenceTable:
@@ -108,15 +93,15 @@ class ReferenceTable:
         """
         return torch.tensor([[self.logps[digest] for digest in digests] for digests in digests_NS], device=device)
 
-    def missing(self, dataset: Dataset, sequences: dict[str, tuple[str, str]]) -> list[int]:
+    def missing(self, dataset: Dataset, sequences: Sequences) -> list[int]:
         """Indices of the examples with a sequence that the table lacks."""
-        rows = dataset.select_columns(sorted({column for pair in sequences.values() for column in pair}))
+        rows = dataset.select_columns(sequences.columns)
         rows = tqdm(rows, desc="Looking up reference log-probs", disable=not is_main())
-        return [i for i, row in enumerate(rows) if any(d not in self.logps for d in digests_of(row, sequences))]
+        return [i for i, row in enumerate(rows) if any(d not in self.logps for d in sequences.digests(row))]
 
 
 def lacking(
-    table: ReferenceTable, datasets: Sequence[Dataset], sequences: dict[str, tuple[str, str]]
+    table: ReferenceTable, datasets: Sequence[Dataset], sequences: Sequences
 ) -> list[tuple[Dataset, list[int]]]:
     """The datasets that hold sequences which the table lacks, each with the indices of these examples."""
     found = [(dataset, table.missing(dataset, sequences)) for dataset in datasets]

@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+from . import metrics
+
 
 FILE_NAME = "training_solopo.png"
 
@@ -17,24 +19,28 @@ def plot_training(output_dir: str) -> str | None:
     from matplotlib.figure import Figure
 
     state = json.loads(Path(output_dir, "trainer_state.json").read_text(encoding="utf-8"))
-    logs = [log for log in state["log_history"] if "loss/po" in log]
+    logs = [log for log in state["log_history"] if metrics.LOSS_PO in log]
     if len(logs) < 2:
         return None
     panels = {
-        "loss": {"loss": "loss", "loss/po": "preference (loss/po)", "loss/solo_ra": "alignment (loss/solo_ra)"},
-        "reward": {
-            "rewards/chosen": "chosen",
-            "rewards/rejected": "rejected",
-            "rewards/chosen_long": "chosen, long context",
+        "loss": {
+            "loss": "loss",
+            metrics.LOSS_PO: f"preference ({metrics.LOSS_PO})",
+            metrics.LOSS_SOLO_RA: f"alignment ({metrics.LOSS_SOLO_RA})",
         },
-        "alignment gap": {"rewards/gap": "|chosen - chosen, long context|"},
+        "reward": {
+            metrics.reward_of("chosen"): "chosen",
+            metrics.reward_of("rejected"): "rejected",
+            metrics.reward_of("chosen_long"): "chosen, long context",
+        },
+        "alignment gap": {metrics.GAP: "|chosen - chosen, long context|"},
     }
     steps = [log["step"] for log in logs]
     figure = Figure(figsize=(13, 3.6), layout="constrained")
     for axes, (title, curves) in zip(figure.subplots(1, len(panels)), panels.items()):
         for key, label in curves.items():
             if key in logs[0]:
-                style = "--" if key.endswith("_long") else "-"  # it comes to lie on the short one
+                style = "--" if key == metrics.reward_of("chosen_long") else "-"  # it comes to lie on the short one
                 axes.plot(steps, [log[key] for log in logs], style, label=label, linewidth=1.5)
         axes.set_title(title)
         axes.set_xlabel("step")

@@ -1,7 +1,7 @@
 """The trainer: the host's DPO trainer with one packed forward pass and SoLoPO's objective.
 
 Optimizers, schedulers, reference model, samplers and logging are inherited. Shape suffixes: N examples, S sequences of
-an example (see `packing.sequences_of`), A answer tokens, V vocabulary, M metrics.
+an example (see `data.sequences`), A answer tokens, V vocabulary, M metrics.
 """
 
 import inspect
@@ -19,15 +19,16 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
 from ..data.collator import MODEL_INPUTS
-from ..data.packing import sequences_of
-from ..host.imports import CustomDPOTrainer, logger
+from ..data.sequences import Sequences
+from ..host.imports import CustomDPOTrainer
+from ..host.log import logger
 from ..model.activation_checkpointing import CheckpointingByNeed, FixedCheckpointing, checkpointed_layers
 from ..model.logprobs import answer_logps, answering_at, answering_with_logps, token_logps
-from ..model.probe import below_adapter, last_layer, text_part
+from ..model.probe import below_adapter, text_part
 from .collapse import CollapseGuard
 from .neftune import EmbeddingNoise
 from .nonfinite import NonfiniteLosses
-from .objectives import ALGORITHMS, Hyperparameters, reward_alignment
+from .objectives import Objective, solopo_loss
 from .reference import ReferenceTable, fill, indices_of_first_batches
 
 
@@ -36,6 +37,8 @@ class SolopoTrainer(CustomDPOTrainer):
 
     Args:
         longest_row: tokens of the longest row that the collator will make for training.
+        last_layer: the model's layer that answers select at, see `model.probe.Probe`; without it logits are computed whole.
+        ref_last_layer: the same of `ref_model`.
         reference_table: reference log-probs instead of a reference in each step.
         without_reference: datasets with the indices of the examples that the table lacks. What the run will use of them
             is computed when training begins, from `ref_model`, which is then let go, or from the model without its
@@ -65,24 +68,17 @@ class SolopoTrainer(CustomDPOTrainer):
         self,
         finetuning_args,
         longest_row: int,
+        last_layer: torch.nn.Module | None = None,
+        ref_last_layer: torch.nn.Module | None = None,
         reference_table: ReferenceTable | None = None,
         without_reference: Sequence[tuple[Dataset, list[int]]] = (),
         **kwargs,
     ):
-        self.algorithm = ALGORITHMS[finetuning_args.pref_loss]
-        self.hyperparameters = Hyperparameters(
-            beta=finetuning_args.pref_beta,
-            gamma=finetuning_args.simpo_gamma,
-            label_smoothing=finetuning_args.dpo_label_smoothing,
-        )
-        self.sequence_names = list(sequences_of(finetuning_args.solopo_view, finetuning_args.solopo_align))
+        self.objective = Objective.of(finetuning_args)
+        self.sequences: Sequences = kwargs["data_collator"].sequences
         self.reference_table, self.without_reference = reference_table, without_reference
         self.forward_parameters = inspect.signature(type(below_adapter(kwargs["model"])).forward).parameters
-        # None for a model that changes the logits after its last layer: then they are computed whole.
-        self.last_layer, self.ref_last_layer = (
-            None if model is None else last_layer(below_adapter(model))
-            for model in (kwargs["model"], kwargs["ref_model"])
-        )
+        self.last_layer, self.ref_last_layer = last_layer, ref_last_layer
         self.computed_tokens = 0  # by this process in training steps, filling and padding included
         self._eval_metrics: list[Tensor] = []
         self._step_metrics: list[dict[str, float]] = []  # of the micro-batches of the step in progress
@@ -94,7 +90,7 @@ class SolopoTrainer(CustomDPOTrainer):
         self.checkpointing = self._choose_checkpointing(longest_row)
         self.nonfinite = NonfiniteLosses(finetuning_args.solopo_nonfinite == "skip", self.args.device)
         self.add_callback(self.nonfinite)
-        if finetuning_args.solopo_view == "both":
+        if self.sequences.long_twins:
             self.add_callback(CollapseGuard(finetuning_args))
         if without_reference:
             self.add_callback(_ReferenceFirst(self))
@@ -109,14 +105,14 @@ class SolopoTrainer(CustomDPOTrainer):
         return FixedCheckpointing(layers, len(layers) if wanted == "auto" else int(wanted))
 
     def training_step(self, model, inputs: dict[str, Any], *args, **kwargs) -> Tensor:
-        """The host's, with as many layers recomputed as the row demands."""
+        """Do the host's step, with as many layers recomputed as the row demands."""
         self.computed_tokens += inputs["input_ids"].numel()
         with self.checkpointing.micro_batch(inputs["input_ids"].numel(), self.state.global_step):
             loss = super().training_step(model, inputs, *args, **kwargs)
         return self.nonfinite.logged_loss(loss)
 
     def store_metrics(self, metrics: dict[str, float], train_eval: Literal["train", "eval"] = "train") -> None:
-        """The host's, once the whole step is known to be taken."""
+        """Keep the metrics of a micro-batch until the whole step is known to be taken."""
         self._step_metrics.append(metrics)
         if self.accelerator.sync_gradients:
             for each in [] if self.nonfinite.skipping else self._step_metrics:
@@ -124,23 +120,23 @@ class SolopoTrainer(CustomDPOTrainer):
             self._step_metrics = []
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
-        """The host's, about the steps that were taken."""
+        """Log the means over the steps that were taken."""
         self.nonfinite.correct(logs)
         super().log(logs, *args, **kwargs)
 
     def _save_checkpoint(self, *args, **kwargs) -> None:
-        """The host's, in one sentence where it fails."""
+        """Save a checkpoint; a failure becomes one sentence with the folder and its free space."""
         with self._writing(f"checkpoint of step {self.state.global_step}"):
             super()._save_checkpoint(*args, **kwargs)
 
     def save_trained_model(self) -> None:
-        """The host's `save_model` at the end, in one sentence where it fails."""
+        """Save the model at the end; a failure becomes one sentence with the folder and its free space."""
         with self._writing("trained model"):
             self.save_model()
 
     @contextmanager
     def _writing(self, what: str) -> Iterator[None]:
-        """Torch and safetensors have words of their own for a full disk."""
+        """Turn what torch and safetensors say of a full disk into one sentence."""
         try:
             yield
         except (OSError, RuntimeError, SafetensorError) as err:
@@ -223,22 +219,22 @@ class SolopoTrainer(CustomDPOTrainer):
                     logits = logits.flatten(0, 1)[batch["logit_positions_A"]][None]
                 logps_A = token_logps(logits[0], targets_A)
         logps_NS = answer_logps(logps_A, batch["answer_lengths_NS"])
-        return dict(zip(self.sequence_names, logps_NS.unbind(1)))
+        return dict(zip(self.sequences.names, logps_NS.unbind(1)))
 
-    def compute_reference_log_probs(self, model, batch: dict[str, Any]) -> dict[str, Tensor | None]:
-        """The same from the reference: from its table, or live; None without a reference.
+    def compute_reference_log_probs(self, model, batch: dict[str, Any]) -> dict[str, Tensor] | None:
+        """Return the reference's sums by sequence name, from its table or live; None for losses without a reference.
 
         With `solopo_reference: short` a long context is measured from the short one's.
         """
-        if not self.algorithm.needs_reference:
-            return dict.fromkeys(self.sequence_names)
+        if not self.objective.algorithm.needs_reference:
+            return None
         if self.reference_table is None:
             sums = self._live_reference_log_probs(model, batch)
         else:
             sums_NS = self.reference_table.lookup(batch["digests"], batch["answer_lengths_NS"].device)
-            sums = dict(zip(self.sequence_names, sums_NS.unbind(1)))
+            sums = dict(zip(self.sequences.names, sums_NS.unbind(1)))
         if self.finetuning_args.solopo_reference == "short":
-            sums = {name: sums[name.removesuffix("_long")] for name in self.sequence_names}
+            sums = {each.name: sums[each.short_twin or each.name] for each in self.sequences}
         return sums
 
     def _live_reference_log_probs(self, model, batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -254,45 +250,15 @@ class SolopoTrainer(CustomDPOTrainer):
         The metrics' names and their order depend on the arguments only: the host averages them over processes by
         position.
         """
-        args = self.finetuning_args
         ref_sums = self.compute_reference_log_probs(model, batch)  # first: it keeps nothing in memory
         sums = self.concatenated_forward(model, batch)
-        lengths = dict(zip(self.sequence_names, batch["answer_lengths_NS"].unbind(1)))
-        means = {name: sums[name] / lengths[name] for name in sums}
-
-        if self.algorithm.length_normalized:
-            logps = means
-            ref_logps = {name: None if ref is None else ref / lengths[name] for name, ref in ref_sums.items()}
-        else:
-            logps, ref_logps = sums, ref_sums
-        rewards = {name: self.algorithm.reward(logps[name], ref_logps[name], self.hyperparameters) for name in logps}
-
-        po = self.algorithm.pair_loss(rewards["chosen"], rewards["rejected"], logps["chosen"], self.hyperparameters)
-        po = po + args.pref_ftx * -means["chosen"]
-        losses = po
-        metrics = {"loss/po": po}
-        if args.solopo_view == "both":
-            solo_ra = args.solopo_alpha * sum(
-                reward_alignment(
-                    rewards[name.removesuffix("_long")], rewards[name], args.solopo_distance, args.solopo_stop_grad
-                )
-                for name in rewards
-                if name.endswith("_long")
-            )
-            losses = losses + solo_ra
-            metrics["loss/solo_ra"] = solo_ra
-            metrics["rewards/gap"] = (rewards["chosen"] - rewards["chosen_long"]).abs()
-
-        metrics |= {f"rewards/{name}": reward for name, reward in rewards.items()}
-        metrics["rewards/margins"] = rewards["chosen"] - rewards["rejected"]
-        metrics["rewards/accuracies"] = (rewards["chosen"] > rewards["rejected"]).float()
-        metrics |= {f"logps/{name}": value for name, value in logps.items()}
-        return losses, {name: value.detach() for name, value in metrics.items()}
+        lengths = dict(zip(self.sequences.names, batch["answer_lengths_NS"].unbind(1)))
+        return solopo_loss(sums, ref_sums, lengths, self.sequences.long_twins, self.objective)
 
     def get_batch_loss_metrics(
         self, model, batch: dict[str, Any], train_eval: Literal["train", "eval"] = "train"
     ) -> tuple[Tensor, dict[str, float]]:
-        """The batch's mean loss, with gradient, and its mean metrics.
+        """Return the batch's mean loss, with gradient, and its mean metrics.
 
         Raises:
             ValueError: for a loss that is not a finite number, with `solopo_nonfinite: stop`.
@@ -319,7 +285,7 @@ class SolopoTrainer(CustomDPOTrainer):
         return losses.mean(), None, None
 
     def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
-        """The base class weighs batches by the loader's batch size; here every example weighs the same."""
+        """Evaluate with the same weight for every example; the base class weighs batches by the loader's batch size."""
         self._eval_metrics = []
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         if self._eval_metrics:

@@ -3,18 +3,20 @@
 from typing import TYPE_CHECKING
 
 from ..data.cost import cost_summary, cost_warning
-from ..data.report import DataReport, summary
-from ..hooks.data import load_data
+from ..data.loading import load_data
+from ..data.sequences import Sequences, sequences_of
+from ..data.summary import DataReport, summary
 from ..host.imports import (
     create_modelcard_and_push,
     get_template_and_fix_tokenizer,
     load_config,
     load_tokenizer,
-    logger,
     plot_loss,
 )
+from ..host.log import logger
 from ..host.model_loading import refuse_unloadable
 from ..model.probe import check_rope
+from . import metrics
 from .assembly import assemble_trainer, is_own_reference
 from .run_plot import plot_training
 
@@ -40,8 +42,9 @@ def run_solopo(
     tokenizer_module = load_tokenizer(model_args)
     tokenizer = tokenizer_module["tokenizer"]
     template = get_template_and_fix_tokenizer(tokenizer, data_args)
+    sequences = sequences_of(finetuning_args.solopo_view, finetuning_args.solopo_align)
     dataset_module, reports = load_data(
-        template, model_args, data_args, training_args, finetuning_args, **tokenizer_module
+        template, model_args, data_args, training_args, finetuning_args, sequences, **tokenizer_module
     )
     for split, split_reports in reports.items():
         for report in split_reports:
@@ -54,11 +57,12 @@ def run_solopo(
         finetuning_args,
         callbacks=callbacks,
         config=config,
+        sequences=sequences,
         reports=reports,
         dataset_module=dataset_module,
         tokenizer_module=tokenizer_module,
     )
-    log_costs(reports, config, finetuning_args, trainer.data_collator.packed)
+    log_costs(reports, config, sequences, trainer.data_collator.packed)
 
     if training_args.do_train:
         train_result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
@@ -70,33 +74,33 @@ def run_solopo(
         trainer.save_metrics("train", train_result.metrics)
         trainer.save_state()
         if trainer.is_world_process_zero() and finetuning_args.plot_loss:
-            plot_loss(training_args.output_dir, keys=plotted_metrics(dataset_module, finetuning_args))
+            plot_loss(training_args.output_dir, keys=plotted_metrics(dataset_module, sequences))
             logger.info_rank0(f"Picture of the run: {plot_training(training_args.output_dir)}")
 
     if training_args.do_eval:
-        metrics = trainer.evaluate(metric_key_prefix="eval")
+        results = trainer.evaluate(metric_key_prefix="eval")
         if is_own_reference(training_args, finetuning_args):  # rewards against itself are all 0
-            metrics = {name: value for name, value in metrics.items() if "rewards" not in name}
-        trainer.log_metrics("eval", metrics)
-        trainer.save_metrics("eval", metrics)
+            results = {name: value for name, value in results.items() if "rewards" not in name}
+        trainer.log_metrics("eval", results)
+        trainer.save_metrics("eval", results)
 
     create_modelcard_and_push(trainer, model_args, data_args, training_args, finetuning_args)
 
 
-def log_costs(reports: dict[str, list[DataReport]], config, finetuning_args, packed: bool) -> None:
+def log_costs(reports: dict[str, list[DataReport]], config, sequences: Sequences, packed: bool) -> None:
     """What a step on the training data will cost, and a warning where the host's own stage would be cheaper."""
-    arguments = (config, finetuning_args.solopo_view, finetuning_args.solopo_align, packed)
+    arguments = (config, sequences, packed)
     for report in reports.get("train", []):
         logger.info_rank0(f"SoLoPO: {cost_summary(report.as_lengths(), *arguments)}.")
         if warning := cost_warning(report.as_lengths(), *arguments):
             logger.warning_rank0(f"SoLoPO: {warning}")
 
 
-def plotted_metrics(dataset_module: dict, finetuning_args) -> list[str]:
+def plotted_metrics(dataset_module: dict, sequences: Sequences) -> list[str]:
     """Names of the metrics that `plot_loss: true` draws."""
-    keys = ["loss", "loss/po", "rewards/accuracies", "rewards/margins", "rewards/chosen"]
-    if finetuning_args.solopo_view == "both":
-        keys += ["loss/solo_ra", "rewards/gap", "rewards/chosen_long"]
+    keys = ["loss", metrics.LOSS_PO, metrics.ACCURACIES, metrics.MARGINS, metrics.reward_of("chosen")]
+    if sequences.long_twins:
+        keys += [metrics.LOSS_SOLO_RA, metrics.GAP, metrics.reward_of(sequences.long_twins["chosen"])]
     evaluation = dataset_module.get("eval_dataset")
     if isinstance(evaluation, dict):
         keys += [f"eval_{name}_loss" for name in evaluation]

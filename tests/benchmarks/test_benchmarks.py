@@ -13,7 +13,7 @@ from benchmarks.cells import SUITES, Cell, suite
 from benchmarks.results_file import Results, latest_rows, read_rows, time_ratio
 from benchmarks.worker import summarize
 from benchmarks.workload import lengths_of, write_workload
-from solopo_llamafactory.data.cost import Lengths
+from solopo_llamafactory.data.sequences import Lengths
 
 
 PNG = b"\x89PNG"

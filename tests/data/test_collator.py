@@ -3,7 +3,7 @@
 import torch
 
 from solopo_llamafactory.data.collator import MODEL_INPUTS, SolopoCollator
-from solopo_llamafactory.data.packing import sequences_of
+from solopo_llamafactory.data.sequences import sequences_of
 
 
 FEATURES = [

@@ -9,7 +9,6 @@ from transformers import Gemma3Config, Qwen2Config
 from solopo_llamafactory.data.cost import (
     HOST,
     SHARED,
-    Lengths,
     ModelShape,
     cost_summary,
     cost_warning,
@@ -19,11 +18,13 @@ from solopo_llamafactory.data.cost import (
     predicted_ratios,
     shared_long_load,
 )
-from solopo_llamafactory.data.packing import Example, pack, pad, sequences_of
+from solopo_llamafactory.data.packing import pack, pad
+from solopo_llamafactory.data.sequences import Example, Lengths, sequences_of
 
 
 VIEWS = [("both", "chosen"), ("both", "both"), ("long", "chosen"), ("short", "chosen")]
 LENGTHS = Lengths(*(np.array([n], dtype=float) for n in (20, 70, 5, 9)))
+SEQUENCES = sequences_of("both")
 EXAMPLE = Example([1] * 20, [2] * 70, [3] * 5, [4] * 9)
 QWEN_7B = Qwen2Config(
     hidden_size=3584,
@@ -42,7 +43,7 @@ def lengths_of(short: int, long: int, answer: int) -> Lengths:
 @pytest.mark.parametrize("view, align", VIEWS)
 def test_the_predicted_load_is_the_packed_rows(view, align):
     row = pack([EXAMPLE], sequences_of(view, align))
-    tokens, pairs, logit_tokens = packed_row_load(LENGTHS, view, align)[:, 0]
+    tokens, pairs, logit_tokens = packed_row_load(LENGTHS, sequences_of(view, align))[:, 0]
     assert tokens == row.input_ids_1T.shape[1]
     assert pairs == row.layout.attention_pairs
     assert logit_tokens == row.targets_A.shape[0]
@@ -52,7 +53,7 @@ def test_the_predicted_load_is_the_packed_rows(view, align):
 def test_the_predicted_load_of_padded_rows_is_the_padded_batch(view, align):
     batch = pad([EXAMPLE], sequences_of(view, align), pad_token_id=0)
     rows, width = batch.input_ids_BW.shape
-    assert padded_rows_load(LENGTHS, view, align)[:, 0].tolist() == [
+    assert padded_rows_load(LENGTHS, sequences_of(view, align))[:, 0].tolist() == [
         rows * width,
         rows * width * width,
         len(batch.targets_A),
@@ -90,7 +91,7 @@ PAPER = lengths_of(1100, 7500, 200)
 
 
 def test_the_paper_s_setting_is_cheaper_than_the_host_s_long_pair():
-    ratios = predicted_ratios(PAPER, QWEN_7B, "both", "chosen", packed=True)
+    ratios = predicted_ratios(PAPER, QWEN_7B, SEQUENCES, packed=True)
     assert 0.5 < ratios[HOST] < 0.65
     assert ratios[SHARED] > 1
 
@@ -101,10 +102,10 @@ def test_the_paper_s_setting_is_cheaper_than_the_host_s_long_pair():
 )
 def test_what_runs_is_what_is_priced(packed, words):
     """1100 + 400 + 7500 + 200 tokens in the packed row, three rows of 7700 in a padded batch."""
-    text = cost_summary(PAPER, QWEN_7B, "both", "chosen", packed)
+    text = cost_summary(PAPER, QWEN_7B, SEQUENCES, packed)
     assert words in text
     assert "15408 in the host's dpo stage" in text  # 2 * 7704: 7700 padded to a multiple of 8
-    for ratio in predicted_ratios(PAPER, QWEN_7B, "both", "chosen", packed).values():
+    for ratio in predicted_ratios(PAPER, QWEN_7B, SEQUENCES, packed).values():
         assert f"{ratio:.2f} of" in text
 
 
@@ -118,12 +119,12 @@ def test_what_runs_is_what_is_priced(packed, words):
     ],
 )
 def test_the_warning_blames_what_is_to_blame(lengths, packed, words):
-    warning = cost_warning(lengths, QWEN_7B, "both", "chosen", packed)
+    warning = cost_warning(lengths, QWEN_7B, SEQUENCES, packed)
     assert warning is None if words is None else words in warning
 
 
 def test_a_multimodal_model_is_priced_by_its_language_model():
     text_config = QWEN_7B.to_dict() | {"model_type": "gemma3_text", "head_dim": 128}
     config = Gemma3Config(text_config=text_config)
-    ratios = predicted_ratios(PAPER, config, "both", "chosen", packed=True)
-    assert ratios == pytest.approx(predicted_ratios(PAPER, QWEN_7B, "both", "chosen", packed=True))
+    ratios = predicted_ratios(PAPER, config, SEQUENCES, packed=True)
+    assert ratios == pytest.approx(predicted_ratios(PAPER, QWEN_7B, SEQUENCES, packed=True))

@@ -12,8 +12,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from solopo_llamafactory.data.collator import SolopoCollator
-from solopo_llamafactory.data.packing import sequences_of
 from solopo_llamafactory.data.processor import FEATURES, KEPT_COLUMNS, SolopoDatasetProcessor
+from solopo_llamafactory.data.sequences import sequences_of
 from tests.data.test_converter import convert
 
 

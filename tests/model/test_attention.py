@@ -9,9 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from solopo_llamafactory.data.packing import Example, pack, pad, sequences_of
+from solopo_llamafactory.data.packing import pack, pad
+from solopo_llamafactory.data.sequences import Example, Sequences, sequences_of
 from solopo_llamafactory.model.logprobs import answer_logps, token_logps
-from solopo_llamafactory.model.probe import use_packed_attention
+from solopo_llamafactory.model.probe import probe, use_packed_attention
 
 
 def make_examples(count: int) -> list[Example]:
@@ -23,18 +24,26 @@ def make_examples(count: int) -> list[Example]:
     return [Example(tokens(5, 20), tokens(30, 70), tokens(1, 9), tokens(1, 9)) for _ in range(count)]
 
 
-def plain_logps(model, examples: list[Example], sequences: dict) -> torch.Tensor:
+def switch(model) -> str | None:
+    """Switch a model to packed rows, or say what keeps it from them."""
+    obstacle = probe(model, max_length=100).obstacle
+    if obstacle is None:
+        use_packed_attention([model])
+    return obstacle
+
+
+def plain_logps(model, examples: list[Example], sequences: Sequences) -> torch.Tensor:
     """One unpacked forward pass for each sequence: nothing shared with the code under test but the model."""
     logps = []
     for example in examples:
-        for prompt_name, answer_name in sequences.values():
-            prompt, answer = getattr(example, prompt_name), getattr(example, answer_name)
+        for each in sequences:
+            prompt, answer = getattr(example, each.prompt), getattr(example, each.answer)
             logits = model(torch.tensor([prompt + answer])).logits[0].log_softmax(-1)
             logps.append(sum(logits[len(prompt) - 1 + i, token] for i, token in enumerate(answer)))
     return torch.stack(logps).view(len(examples), -1)
 
 
-def packed_logps(model, examples: list[Example], sequences: dict, pad_to_multiple_of: int = 1) -> torch.Tensor:
+def packed_logps(model, examples: list[Example], sequences: Sequences, pad_to_multiple_of: int = 1) -> torch.Tensor:
     row = pack(examples, sequences, pad_to_multiple_of)
     logits = model(
         input_ids=row.input_ids_1T,
@@ -46,7 +55,7 @@ def packed_logps(model, examples: list[Example], sequences: dict, pad_to_multipl
     return answer_logps(token_logps(logits, row.targets_A), row.answer_lengths_NS)
 
 
-def padded_logps(model, examples: list[Example], sequences: dict) -> torch.Tensor:
+def padded_logps(model, examples: list[Example], sequences: Sequences) -> torch.Tensor:
     batch = pad(examples, sequences, pad_token_id=0)
     logits = model(
         input_ids=batch.input_ids_BW,
@@ -110,7 +119,7 @@ def test_packed_row_equals_plain_forwards(model, view, align, count):
     examples, sequences = make_examples(count), sequences_of(view, align)
     logps = plain_logps(model, examples, sequences)
     expected = logps, gradients(model, logps)
-    assert use_packed_attention([model], max_length=100) is None
+    assert switch(model) is None
     assert_same(model, packed_logps, examples, sequences, expected)
 
 
@@ -121,7 +130,7 @@ def test_every_back_end_equals_plain_forwards(model, backend, multiple, flash_at
     logps = plain_logps(model, examples, sequences)
     expected = logps, gradients(model, logps)
     model.config._attn_implementation = backend
-    assert use_packed_attention([model], max_length=100) is None
+    assert switch(model) is None
     assert model.config._attn_implementation == f"packed_{backend}"
     assert_same(model, partial(packed_logps, pad_to_multiple_of=multiple), examples, sequences, expected)
 
@@ -131,7 +140,7 @@ def test_gradient_checkpointing_recomputes_the_packed_row(model, use_reentrant):
     examples, sequences = make_examples(2), sequences_of("both")
     logps = plain_logps(model, examples, sequences)
     expected = logps, gradients(model, logps)
-    use_packed_attention([model], max_length=100)
+    switch(model)
     model.train()
     model.enable_input_require_grads()
     model.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
@@ -149,13 +158,13 @@ def test_a_switched_model_still_takes_ordinary_batches(model):
     examples, sequences = make_examples(2), sequences_of("both")
     expected_logps = plain_logps(model, examples, sequences)
     expected = expected_logps, gradients(model, expected_logps)
-    use_packed_attention([model], max_length=100)
+    switch(model)
     assert_same(model, padded_logps, examples, sequences, expected)
     assert_same(model, plain_logps, examples, sequences, expected)
 
 
 def test_equal_contexts_have_exactly_equal_logps(model):
     examples = [example._replace(long_prompt_ids=example.short_prompt_ids) for example in make_examples(3)]
-    use_packed_attention([model], max_length=100)
+    switch(model)
     logps = packed_logps(model, examples, sequences_of("both"))
     assert torch.equal(logps[:, 0], logps[:, 2])

@@ -4,9 +4,18 @@ import pytest
 import torch
 import transformers
 
-from solopo_llamafactory.data.packing import sequences_of
-from solopo_llamafactory.model.probe import check_rope, last_layer, packing_obstacle, use_packed_attention
-from tests.model.test_attention import assert_same, gradients, make_examples, packed_logps, padded_logps, plain_logps
+from solopo_llamafactory.data.sequences import sequences_of
+from solopo_llamafactory.model.probe import check_rope, probe
+from solopo_llamafactory.train.assembly import switch_to_packed_rows
+from tests.model.test_attention import (
+    assert_same,
+    gradients,
+    make_examples,
+    packed_logps,
+    padded_logps,
+    plain_logps,
+    switch,
+)
 
 
 SHAPE = {
@@ -67,12 +76,12 @@ ARCHITECTURES = [
 def test_packed_where_right_and_padded_where_not_equals_plain_forwards(name, attention, change, words):
     model = make_model(name, attention, **change)
     if attention == "flex_attention":  # has no CPU backward pass
-        assert words in use_packed_attention([model], max_length=100)
+        assert words in switch(model)
         return
     examples, sequences = make_examples(2), sequences_of("both")
     logps = plain_logps(model, examples, sequences)
     expected = logps, gradients(model, logps)
-    obstacle = use_packed_attention([model], max_length=100)
+    obstacle = switch(model)
     if words is None:
         assert obstacle is None
         assert_same(model, packed_logps, examples, sequences, expected)
@@ -84,7 +93,7 @@ def test_packed_where_right_and_padded_where_not_equals_plain_forwards(name, att
 
 def test_a_model_outside_the_attention_interface():
     config = transformers.BloomConfig(vocab_size=300, hidden_size=32, n_layer=2, n_head=4)
-    obstacle = packing_obstacle(transformers.BloomForCausalLM(config), max_length=100)
+    obstacle = probe(transformers.BloomForCausalLM(config), max_length=100).obstacle
     assert obstacle is not None
 
 
@@ -94,12 +103,13 @@ def test_attention_in_chunks_is_noticed():
         **SHAPE, intermediate_size_mlp=64, num_local_experts=2, head_dim=8, attention_chunk_size=16
     )
     model = transformers.Llama4ForCausalLM(config)
-    assert packing_obstacle(model, max_length=100) is not None
+    assert probe(model, max_length=100).obstacle is not None
 
 
 def test_all_models_are_switched_or_none():
     packable, not_packable = make_model("Qwen2"), make_model("Gemma2", "eager", head_dim=8)
-    assert use_packed_attention([packable, not_packable], max_length=100) is not None
+    models = [packable, not_packable]
+    assert not switch_to_packed_rows(models, [probe(each, max_length=100) for each in models])
     assert packable.config._attn_implementation == "sdpa"
 
 
@@ -149,22 +159,25 @@ def test_liger_models_are_tried_without_its_kernels(monkeypatch):
     model = make_model("Qwen2")
     examples, sequences = make_examples(2), sequences_of("both")
     expected = plain_logps(model, examples, sequences)
-    assert use_packed_attention([model], max_length=100) is None
-    assert last_layer(model) is model.lm_head
+    assert probe(model, max_length=100).last_layer is model.lm_head
+    assert switch(model) is None
     torch.testing.assert_close(packed_logps(model, examples, sequences), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_the_last_layer_is_one_whose_output_is_returned_as_it_is():
     for name in ("Qwen2", "Llama"):
         model = make_model(name)
-        assert last_layer(model) is model.lm_head
-    assert last_layer(make_model("Granite", logits_scaling=2.0)) is None
-    assert last_layer(make_model("Gemma2", head_dim=8, final_logit_softcapping=30.0)) is None
+        assert probe(model, max_length=100).last_layer is model.lm_head
+    for model in (
+        make_model("Granite", logits_scaling=2.0),
+        make_model("Gemma2", head_dim=8, final_logit_softcapping=30.0),
+    ):
+        assert probe(model, max_length=100).last_layer is None
 
 
 def test_a_model_that_scales_its_logits_still_packs():
     model = make_model("Granite", logits_scaling=2.0)
-    assert packing_obstacle(model, max_length=100) is None
+    assert probe(model, max_length=100).obstacle is None
 
 
 LINEAR = {"layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 2, "head_dim": 8}
@@ -183,7 +196,7 @@ MAMBA = {"mamba_d_ssm": 64, "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_n_grou
 def test_a_padded_row_does_not_depend_on_the_rows_beside_it(name, change):
     """Layers with a state work in chunks of 64 tokens or more: padding on the left would move their borders."""
     model = make_model(name, **change)
-    obstacle = packing_obstacle(model, max_length=100)
+    obstacle = probe(model, max_length=100).obstacle
     assert "state along the row" in obstacle or "layers use transformers' attention" in obstacle
     one, other = make_examples(2)
     one = one._replace(long_prompt_ids=list(range(10, 150)))

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from solopo_llamafactory.data.collator import SolopoCollator
-from solopo_llamafactory.data.packing import Example, pack, sequences_of
+from solopo_llamafactory.data.packing import pack
+from solopo_llamafactory.data.sequences import Example, sequences_of
 from solopo_llamafactory.train.neftune import EmbeddingNoise, sequence_lengths
 from tests.model.test_attention import make_examples
 

@@ -10,9 +10,11 @@ from solopo_llamafactory.train.objectives import (
     ALGORITHMS,
     Algorithm,
     Hyperparameters,
+    Objective,
     log1mexp,
     log_odds,
     reward_alignment,
+    solopo_loss,
 )
 
 
@@ -143,3 +145,72 @@ def test_a_new_algorithm_is_one_entry(monkeypatch):
     )
     monkeypatch.setitem(ALGORITHMS, "cpo", cpo)
     assert pair_loss("cpo", -10.0, -14.0, beta=0.5) == pytest.approx(softplus(-2.0) + 10, rel=1e-6)
+
+
+LENGTHS = {"chosen": tensor([4.0]), "rejected": tensor([2.0]), "chosen_long": tensor([4.0])}
+SUMS = {"chosen": tensor([-2.0]), "rejected": tensor([-3.0]), "chosen_long": tensor([-3.0])}
+TWINS = {"chosen": "chosen_long"}
+
+
+def test_the_whole_of_solo_simpo_by_hand():
+    """Means -0.5, -1.5 and -0.75; rewards 2 * them: -1, -3, -1.5. Margin 2 less gamma 0.5; gap 0.5, weighed 3 times."""
+    objective = Objective(ALGORITHMS["simpo"], Hyperparameters(beta=2.0, gamma=0.5), alpha=3.0)
+    losses, metrics = solopo_loss(SUMS, None, LENGTHS, TWINS, objective)
+    assert losses.item() == pytest.approx(softplus(-1.5) + 1.5, rel=1e-6)
+    expected = {
+        "loss/po": softplus(-1.5),
+        "loss/solo_ra": 1.5,
+        "rewards/gap": 0.5,
+        "rewards/chosen": -1.0,
+        "rewards/rejected": -3.0,
+        "rewards/chosen_long": -1.5,
+        "rewards/margins": 2.0,
+        "rewards/accuracies": 1.0,
+        "logps/chosen": -0.5,
+        "logps/rejected": -1.5,
+        "logps/chosen_long": -0.75,
+    }
+    assert {name: value.item() for name, value in metrics.items()} == pytest.approx(expected, rel=1e-6)
+    assert list(metrics) == list(expected)  # processes average them by position
+
+
+def test_the_whole_of_solo_dpo_by_hand():
+    """Sums, not means: rewards 0.5 * (-2 + 4) = 1, 0.5 * (-3 + 2) = -0.5 and 0.5 * (-3 + 4) = 0.5; SFT term 0.1 * 0.5."""
+    objective = Objective(ALGORITHMS["sigmoid"], Hyperparameters(beta=0.5), alpha=2.0, ftx=0.1)
+    ref_sums = {"chosen": tensor([-4.0]), "rejected": tensor([-2.0]), "chosen_long": tensor([-4.0])}
+    losses, metrics = solopo_loss(SUMS, ref_sums, LENGTHS, TWINS, objective)
+    assert losses.item() == pytest.approx(softplus(-1.5) + 0.05 + 2 * 0.5, rel=1e-6)
+    assert metrics["loss/po"].item() == pytest.approx(softplus(-1.5) + 0.05, rel=1e-6)
+    assert metrics["logps/chosen"].item() == -2.0
+
+
+def test_a_normalized_algorithm_normalizes_its_reference():
+    """IPO: means -0.5 + 1 and -1.5 + 1, margin 1, target 1 / (2 * 0.25) = 2."""
+    objective = Objective(ALGORITHMS["ipo"], Hyperparameters(beta=0.25))
+    ref_sums = {"chosen": tensor([-4.0]), "rejected": tensor([-2.0])}
+    sums = {name: SUMS[name] for name in ref_sums}
+    losses, metrics = solopo_loss(sums, ref_sums, LENGTHS, {}, objective)
+    assert losses.item() == pytest.approx(1.0)
+    assert "loss/solo_ra" not in metrics and "rewards/gap" not in metrics
+
+
+def test_both_answers_are_aligned_where_both_have_twins():
+    objective = Objective(ALGORITHMS["simpo"], Hyperparameters(beta=1.0, gamma=0.0))
+    sums = SUMS | {"rejected_long": tensor([-2.0])}
+    lengths = LENGTHS | {"rejected_long": tensor([2.0])}
+    _, metrics = solopo_loss(sums, None, lengths, TWINS | {"rejected": "rejected_long"}, objective)
+    assert metrics["loss/solo_ra"].item() == pytest.approx(abs(-0.5 + 0.75) + abs(-1.5 + 1.0))
+    assert metrics["rewards/gap"].item() == pytest.approx(0.25)  # of the chosen answer
+
+
+@pytest.mark.parametrize("stop_grad, short_gradient", [(False, 3.0), (True, 0.0)])
+def test_gradients_reach_the_sums_and_metrics_have_none(stop_grad, short_gradient):
+    """d (3 * 2 * (s_short - s_long) / 4) = 1.5 for each sum, the sign turned for the long one."""
+    objective = Objective(ALGORITHMS["simpo"], Hyperparameters(beta=2.0), alpha=3.0, stop_grad=stop_grad)
+    sums = {name: value.clone().requires_grad_() for name, value in SUMS.items()}
+    losses, metrics = solopo_loss(sums, None, LENGTHS, TWINS, objective)
+    po_alone, _ = solopo_loss(sums, None, LENGTHS, {}, objective)
+    (losses - po_alone).sum().backward()
+    assert sums["chosen"].grad.item() == pytest.approx(short_gradient / 2)
+    assert sums["chosen_long"].grad.item() == pytest.approx(-1.5)
+    assert not any(value.requires_grad for value in metrics.values())

@@ -12,16 +12,14 @@ import torch
 from datasets import Dataset
 
 import solopo_llamafactory.train.assembly as assembly
-from solopo_llamafactory.data.packing import reference_sequences_of, sequences_of
+from solopo_llamafactory.data.sequences import sequences_of
 from solopo_llamafactory.train import reference
 from solopo_llamafactory.train.reference import (
     ReferenceTable,
     cache_file,
-    digests_of,
     fill,
     indices_of_first_batches,
     lacking,
-    sequence_digest,
 )
 from tests.helpers.runs import make_rows, write_dataset
 
@@ -257,28 +255,19 @@ def test_evaluation_uses_the_table_too(train, tmp_path, loaded):
     assert cached["eval_rewards/chosen"] == pytest.approx(live["eval_rewards/chosen"], rel=1e-4)
 
 
-def test_a_short_reference_needs_no_long_sequence():
-    assert list(reference_sequences_of(SEQUENCES, "matched")) == ["chosen", "rejected", "chosen_long"]
-    assert list(reference_sequences_of(SEQUENCES, "short")) == ["chosen", "rejected"]
-    assert list(reference_sequences_of(sequences_of("both", "both"), "short")) == ["chosen", "rejected"]
-
-
-def test_digests_tell_where_a_prompt_ends():
-    assert sequence_digest([1, 2], [3]) != sequence_digest([1], [2, 3])
-    assert sequence_digest([1, 2], [3]) == sequence_digest((1, 2), (3,))
-
-
 def collate(features):
     return {
         "ids": [str(feature["short_prompt_ids"]) for feature in features],
-        "digests": [digests_of(feature, SEQUENCES) for feature in features],
+        "digests": [SEQUENCES.digests(feature) for feature in features],
         "rows": features,
     }
 
 
 def score(batch) -> torch.Tensor:
     """A number for each sequence that can be told again: 100 x its answer's first token + the prompt's length."""
-    return torch.tensor([[100.0 * row[a][0] + len(row[p]) for p, a in SEQUENCES.values()] for row in batch["rows"]])
+    return torch.tensor(
+        [[100.0 * row[each.answer][0] + len(row[each.prompt]) for each in SEQUENCES] for row in batch["rows"]]
+    )
 
 
 def test_fill_save_open_and_lookup(tmp_path):
@@ -287,7 +276,7 @@ def test_fill_save_open_and_lookup(tmp_path):
     fill(table, Dataset.from_list(EXAMPLES), collate, score, batch_size=2)
     again = ReferenceTable.open(path)
     assert again.logps == table.logps
-    got = again.lookup([digests_of(EXAMPLES[3], SEQUENCES)], torch.device("cpu"))
+    got = again.lookup([SEQUENCES.digests(EXAMPLES[3])], torch.device("cpu"))
     assert got.tolist() == [[702, 802, 703]] and got.dtype == torch.float32
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 

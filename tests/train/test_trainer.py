@@ -111,7 +111,7 @@ def test_lora_uses_the_model_without_its_adapter_as_reference(train, tmp_path):
 
 def test_padded_batches_give_the_same_losses(train, tmp_path, monkeypatch, caplog):
     packed = train(output_dir=str(tmp_path / "packed"))
-    monkeypatch.setattr("solopo_llamafactory.train.assembly.use_packed_attention", lambda *args: "it is a test")
+    monkeypatch.setattr("solopo_llamafactory.model.probe.packing_obstacle", lambda *args: "it is a test")
     padded = train(output_dir=str(tmp_path / "padded"))
     assert losses(padded) == pytest.approx(losses(packed), rel=1e-5)
 
