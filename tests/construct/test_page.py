@@ -93,7 +93,12 @@ def make_context(rng: random.Random, number: int, args: BuildArguments) -> dict:
 def make_pair(rng: random.Random, context: dict) -> dict:
     meta = {key: context[key] for key in ("question", "answers", "hops")} | context["meta"]
     meta["evidence"] = [document["title"] for document in context["evidence"]]
-    meta |= {"policy": "random", "infer_backend": "huggingface", "model": "Qwen/Qwen2.5-7B-Instruct"}
+    meta |= {
+        "question_id": context["id"],
+        "policy": "random",
+        "infer_backend": "huggingface",
+        "model": "Qwen/Qwen2.5-7B-Instruct",
+    }
     meta["answer_tokens"] = {side: int(rng.lognormvariate(4.4, 0.45)) for side in ("chosen", "rejected")}
     return {
         **{key: context[key] for key in ("id", "short_prompt", "long_prompt")},
