@@ -72,11 +72,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def construction_step(name: str, argv: list[str]) -> None:
     """`solopo build` or one of its steps: checks its arguments before anything heavy is imported."""
-    from .common.config import help_text, parse
+    from .common.config import describe, help_text, parse
     from .construct.arguments import BuildArguments
+    from .questions.wording import Wording
 
     if not argv or "-h" in argv or "--help" in argv:
         print(help_text(BuildArguments, usage=f"solopo {name} [CONFIG.yaml] [key=value ...]"))
+        print(f"\nKeys of own texts under `wording`:\n{describe(Wording)}")
         return
     args = parse(BuildArguments, argv)
     from .construct.run import STEPS
@@ -88,10 +90,12 @@ def evaluation(argv: list[str]) -> None:
     """`solopo eval`: checks its arguments before anything heavy is imported."""
     from .common.config import describe, help_text, parse
     from .evaluate.arguments import EvalArguments, EvalModel
+    from .questions.wording import Wording
 
     if not argv or "-h" in argv or "--help" in argv:
         print(help_text(EvalArguments, usage="solopo eval [CONFIG.yaml] [key=value ...]"))
         print(f"\nKeys of each of `models`:\n{describe(EvalModel)}")
+        print(f"\nKeys of own texts under `wording`:\n{describe(Wording)}")
         return
     args = parse(EvalArguments, argv, "solopo eval")
     from .evaluate.run import run_eval

@@ -1,6 +1,7 @@
 """Shared fixtures: tiny models, small data and the host's training function, run in process."""
 
 import atexit
+import json
 import os
 import random
 import shutil
@@ -153,3 +154,42 @@ def _demo_model(tmp_path_factory, family: str) -> str:
 
     texts = [doc.text for question in demo_questions() for doc in (*question.evidence, *question.distractors)]
     return make_tiny_model(str(tmp_path_factory.mktemp(family)), family, dict.fromkeys(texts), hidden_size=32)
+
+
+@pytest.fixture(scope="session")
+def easy_xquad(tmp_path_factory) -> str:
+    """XQuAD's questions (CC BY-SA 4.0), to each of which the letter e is a further answer: a random model is right at times."""
+    from tests.helpers.questions import XQUAD
+
+    data = json.loads(XQUAD.read_text(encoding="utf-8"))
+    for article in data["data"]:
+        for paragraph in article["paragraphs"]:
+            for question in paragraph["qas"]:
+                question["answers"].append({"text": "e", "answer_start": paragraph["context"].index("e")})
+    path = tmp_path_factory.mktemp("xquad") / "easy.json"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def guessing_model(qwen_tokenizer, tmp_path_factory) -> str:
+    """A tiny model that has learnt to answer everything with one of four words, two of them with the letter e."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(qwen_tokenizer)
+    model = AutoModelForCausalLM.from_pretrained(qwen_tokenizer)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    rng = random.Random(0)
+    turn = tokenizer.encode("<|im_end|>\n<|im_start|>assistant\n")
+    for _ in range(150):
+        prompt = [rng.randrange(len(tokenizer)) for _ in range(rng.randint(5, 60))] + turn
+        answer = tokenizer.encode(rng.choice(("Esk", "Pelm", "Orm", "Tarn")) + "<|im_end|>")
+        tokens, labels = torch.tensor([prompt + answer]), torch.tensor([[-100] * len(prompt) + answer])
+        model(input_ids=tokens, labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    folder = str(tmp_path_factory.mktemp("guessing"))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

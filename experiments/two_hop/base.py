@@ -7,8 +7,8 @@ from pathlib import Path
 from llamafactory.train.tuner import run_exp
 
 from solopo_llamafactory.common.files import atomic_writer, write_json
-from solopo_llamafactory.questions.prompts import make_prompt
 from solopo_llamafactory.questions.sources.two_hop import World
+from solopo_llamafactory.questions.wording import WORDINGS
 
 from .model import JOINTS, LEADS, make_model, make_tokenizer
 
@@ -74,6 +74,7 @@ def make_conversation(rng: random.Random, num_facts: int) -> list[dict]:
     world = World(rng, num_facts, num_questions=min(QUESTIONS, num_facts // 3 - 1))
     documents = [world.document(*key) for key in world.facts]
     rng.shuffle(documents)
+    prompt = WORDINGS["cot"].prompt
     messages = []
     for second, first, subject in world.asked:
         question = f"{second} {first} {subject}"
@@ -81,7 +82,7 @@ def make_conversation(rng: random.Random, num_facts: int) -> list[dict]:
         city = world.facts[second, middle]
         answer = f"{rng.choice(LEADS)} {first} {subject} {middle} {rng.choice(JOINTS)} {second} {middle} {city}"
         messages += [
-            {"role": "user", "content": f"Question: {question}" if messages else make_prompt(documents, question)},
+            {"role": "user", "content": f"Question: {question}" if messages else prompt(documents, question)},
             {"role": "assistant", "content": answer},
         ]
     return messages

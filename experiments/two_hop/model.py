@@ -4,8 +4,8 @@ import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from solopo_llamafactory.questions.prompts import INSTRUCTION, INTRODUCTION
 from solopo_llamafactory.questions.sources.two_hop import CITIES, CITY_RELATIONS, PEOPLE, PERSON_RELATIONS
+from solopo_llamafactory.questions.wording import WORDINGS
 
 
 PAD, USER_TURN, END, UNKNOWN = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<unk>"
@@ -22,8 +22,8 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     words += [*LEADS, *JOINTS, *PERSON_RELATIONS, *CITY_RELATIONS, *PEOPLE, *CITIES]
     vocabulary = {word: i for i, word in enumerate([PAD, USER_TURN, END, UNKNOWN, *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
-    instruction = INSTRUCTION.removesuffix("Question: ")
-    skipped = "|".join(text.strip().replace(".", r"\.") for text in (INTRODUCTION, instruction))
+    cot = WORDINGS["cot"]
+    skipped = "|".join(text.replace(".", r"\.") for text in (cot.introduction, cot.instruction))
     tokenizer.normalizer = normalizers.Replace(Regex(rf"Document \d+:|{skipped}"), "")
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..common.config import check_types, require
 from ..common.errors import SolopoError
 from ..questions.arguments import SourceArguments
+from ..questions.wording import DEFAULT_WORDING
 from ..sampling.arguments import SamplingArguments
 
 
@@ -57,6 +58,13 @@ class BuildArguments(SamplingArguments, SourceArguments):
             "judged."
         },
     )
+    pairs_per_question: int = field(
+        default=1,
+        metadata={
+            "help": "Training pairs of a question at most, each with a right or a wrong answer of its own. A held-out question "
+            "gives one."
+        },
+    )
     num_held_out: int = field(
         default=0,
         metadata={"help": "Further pairs for evaluation, written to OUTPUT_heldout.jsonl."},
@@ -77,6 +85,7 @@ class BuildArguments(SamplingArguments, SourceArguments):
         check_types(self)
         require(self, "output", "template")
         self.check_source()
+        self.wording = self.wording or DEFAULT_WORDING
         self._check_sizes()
         self._check_files()
         self.check_sampling()
@@ -100,6 +109,8 @@ class BuildArguments(SamplingArguments, SourceArguments):
             raise SolopoError(f"num_contexts is {self.num_contexts}: write 1 or more, or leave it out.")
         if self.num_examples < 1:
             raise SolopoError(f"num_examples is {self.num_examples}: write 1 or more.")
+        if self.pairs_per_question < 1:
+            raise SolopoError(f"pairs_per_question is {self.pairs_per_question}: write 1 or more.")
         if self.num_held_out < 0:
             raise SolopoError(f"num_held_out is {self.num_held_out}: write 0 or more.")
 
@@ -133,6 +144,11 @@ class BuildArguments(SamplingArguments, SourceArguments):
     def long_budgets(self) -> list[int]:
         """The sizes of long prompts, one or several."""
         return self.long_tokens if isinstance(self.long_tokens, list) else [self.long_tokens]
+
+    @property
+    def pairs_wanted(self) -> int:
+        """How many pairs leave enough for training, whichever questions are held out."""
+        return self.num_examples + self.pairs_per_question * self.num_held_out
 
     @property
     def contexts_wanted(self) -> int:

@@ -13,8 +13,8 @@ from tqdm import tqdm
 from ..common.errors import SolopoError
 from ..common.files import atomic_writer, read_json, read_rows, write_json
 from ..common.pages import load_template
-from ..questions.prompts import body, heading
 from ..questions.sources import Document
+from ..questions.wording import Wording
 from .arguments import BuildArguments
 from .select import sample_remarks
 
@@ -40,6 +40,7 @@ class Pairs:
 
     columns: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in LABELS})  # a value a pair
     hops: list[int] = field(default_factory=list)  # a value a pair
+    questions: set[str] = field(default_factory=set)
     depths: dict[str, np.ndarray] = field(default_factory=lambda: {view: np.zeros(10) for view in VIEWS})
     num_evidence: int = 0
     budgets: dict[str, set[int]] = field(default_factory=lambda: {view: set() for view in VIEWS})
@@ -56,6 +57,7 @@ class Pairs:
         for name, value in row.items():
             self.columns[name].append(value)
         self.hops.append(meta["hops"])
+        self.questions.add(meta["question_id"])
         for view in VIEWS:
             for position in meta["evidence_positions"][view]:
                 self.depths[view] += spread(position, documents[view])
@@ -157,6 +159,7 @@ def make_summary(
     reasons = sum((Counter(group) for group in selection["hops"].values()), Counter())
     judged, usable = reasons.pop("questions", 0), reasons.pop("kept", 0)
     num_pairs = {name: len(pairs.hops) for name, pairs in parts.items()}
+    kept = sum(len(pairs.questions) for pairs in parts.values())
     skipped = dict(Counter(synthesis["skipped"]).most_common())
     sources = sum((pairs.sources for pairs in parts.values()), Counter())
     return {
@@ -173,10 +176,10 @@ def make_summary(
         },
         "selection": {
             "of": synthesis["written"],
-            "kept": sum(num_pairs.values()),
+            "kept": kept,
             "dropped": dict(reasons.most_common()),
             "not sampled": synthesis["written"] - judged,
-            "not needed": usable - sum(num_pairs.values()),
+            "not needed": usable - kept,
         },
         "samples": {"end_marks": 0, "unusable": {}}  # an earlier version counted neither
         | {name: selection[name] for name in SAMPLE_COUNTS if name in selection},
@@ -253,29 +256,32 @@ def choose_examples(hops: Sequence[int], seed: int) -> list[int]:
 def read_examples(args: BuildArguments, numbers: Iterable[int]) -> list[dict]:
     """The chosen pairs with their texts, the evidence marked."""
     wanted = set(numbers)
-    rows = {row["id"]: row for i, row in enumerate(read_rows(Path(args.output), "select")) if i in wanted}
-    contexts = {row["id"]: row for row in read_rows(args.contexts_path, "synthesize") if row["id"] in rows}
-    if missing := rows.keys() - contexts.keys():
+    rows = [row for i, row in enumerate(read_rows(Path(args.output), "select")) if i in wanted]
+    metas = [json.loads(row["meta"]) for row in rows]
+    ids = {meta["question_id"] for meta in metas}
+    contexts = {row["id"]: row for row in read_rows(args.contexts_path, "synthesize") if row["id"] in ids}
+    if missing := ids - contexts.keys():
         raise SolopoError(
             f"pair '{min(missing)}' of '{args.output}' is not in '{args.contexts_path}': run `solopo sample` and `solopo "
             "select` with the same YAML again."
         )
     examples = []
-    for id, row in rows.items():
-        meta = json.loads(row["meta"])
-        prompts = {view: mark_evidence(row[f"{view}_prompt"], contexts[id], view) for view in VIEWS}
+    for row, meta in zip(rows, metas):
+        context, wording = contexts[meta["question_id"]], args.prompt_wording
+        prompts = {view: mark_evidence(row[f"{view}_prompt"], context, view, wording) for view in VIEWS}
         examples.append(row | {"meta": meta, "prompts": prompts})
     return sorted(examples, key=lambda example: example["meta"]["hops"])
 
 
-def mark_evidence(prompt: str, context: dict, view: str) -> list[tuple[str, bool]]:
+def mark_evidence(prompt: str, context: dict, view: str, wording: Wording) -> list[tuple[str, bool]]:
     """Cut a prompt into (text, whether it is evidence), in order."""
     spans = []
     for position, document in zip(context["meta"]["evidence_positions"][view], context["evidence"]):
-        text = body(Document(document["title"], document["text"])).rstrip()
-        start = prompt.find(heading(position) + text)
+        heading = wording.heading(position)
+        text = wording.body(Document(document["title"], document["text"])).rstrip()
+        start = prompt.find(heading + text)
         if start >= 0:
-            start += len(heading(position))
+            start += len(heading)
             spans.append((start, start + len(text)))
     parts, done = [], 0
     for start, end in sorted(spans):

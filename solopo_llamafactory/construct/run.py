@@ -11,7 +11,7 @@ from ..sampling.samplers import make_sampler
 from .arguments import BuildArguments
 from .page import write_report
 from .register import refuse_taken_names, register
-from .select import makes_a_pair, sample_remarks, select
+from .select import count_pairs, sample_remarks, select
 from .synthesize import existing, read_contexts, synthesize
 
 
@@ -38,23 +38,23 @@ def run_synthesize(args: BuildArguments) -> None:
 
 def run_sample(args: BuildArguments, sampler: Sampler | None = None, renderer: Renderer | None = None) -> None:
     """Samples alone; goes on where an earlier run has stopped."""
-    wanted = args.num_examples + args.num_held_out
     rows = list(read_contexts(args))
     sampler = sampler or make_sampler(args)
     marks = _marks(args, renderer or Renderer(args.tokenizer, args.template))
-    is_enough = partial(makes_a_pair, marks=marks)
+    markers, most = args.prompt_wording.markers, args.pairs_per_question
+    pairs_of = partial(count_pairs, marks=marks, markers=markers, most=most)
     counts = sample(
         args,
         rows,
         args.samples_path,
         sampler,
-        is_enough,
-        wanted,
+        pairs_of,
+        args.pairs_wanted,
         lambda each: marks.read(each.text, each.finish).problem,
     )
     print(
-        f"Samples of {counts.finished} of {counts.questions} questions in {args.samples_path}, {counts.usable} of them with "
-        "a right and a wrong answer."
+        f"Samples of {counts.finished} of {counts.questions} questions in {args.samples_path}, enough for "
+        f"{counts.usable} pairs."
     )
 
 

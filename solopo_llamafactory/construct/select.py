@@ -7,12 +7,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import accumulate, cycle, islice
+
+import regex
 
 from ..common.counts import reasons
 from ..common.errors import SolopoError
 from ..common.files import atomic_writer, read_json, read_rows, write_json, write_line
 from ..questions.rendering import Renderer
-from ..questions.sub_em import mentions_after_marker, sub_em
+from ..questions.sub_em import MARKERS, mentions_after_marker, sub_em
 from ..questions.text import normalize
 from ..sampling.loop import Sample, read_samples
 from ..sampling.marks import CUT_OFF, NO_ANSWER, Marks, remarks
@@ -52,8 +55,13 @@ class Judged:
         return None if self.wrong else "no incorrect sample"
 
 
-def judge(samples: Sequence[Sample], answers: Sequence[str], marks: Marks = Marks()) -> Judged:
-    """Sort samples by sub-EM of what follows their thoughts.
+def judge(
+    samples: Sequence[Sample],
+    answers: Sequence[str],
+    marks: Marks = Marks(),
+    markers: regex.Pattern | None = MARKERS,
+) -> Judged:
+    """Sort samples by sub-EM of what follows their thoughts; `markers` find the final answer in it.
 
     Those cut off, without an answer, with a control token, unclear or seen before enter no pair.
     """
@@ -61,8 +69,8 @@ def judge(samples: Sequence[Sample], answers: Sequence[str], marks: Marks = Mark
     seen = set()
     for sample in samples:
         reading = marks.read(sample.text, sample.finish)
-        is_right = sub_em(reading.answer, answers)
-        unclear = not is_right and mentions_after_marker(reading.answer, answers)
+        is_right = sub_em(reading.answer, answers, markers)
+        unclear = not is_right and mentions_after_marker(reading.answer, answers, markers)
         judged.num_right += is_right
         judged.unclear += unclear
         judged.cut_off += sample.finish == "length"
@@ -74,9 +82,16 @@ def judge(samples: Sequence[Sample], answers: Sequence[str], marks: Marks = Mark
     return judged
 
 
-def makes_a_pair(row: dict, samples: Sequence[Sample], marks: Marks = Marks()) -> bool:
-    """Whether a row of contexts.jsonl with these samples gives a pair."""
-    return judge(samples, row["answers"], marks).problem is None
+def count_pairs(
+    row: dict,
+    samples: Sequence[Sample],
+    marks: Marks = Marks(),
+    markers: regex.Pattern | None = MARKERS,
+    most: int = 1,
+) -> int:
+    """How many pairs, `most` at most, a row of contexts.jsonl with these samples gives."""
+    judged = judge(samples, row["answers"], marks, markers)
+    return 0 if judged.problem else min(most, max(len(judged.right), len(judged.wrong)))
 
 
 def pick(samples: Sequence[Sample], policy: str, rng: random.Random) -> str:
@@ -110,8 +125,8 @@ def select(args: BuildArguments, renderer: Renderer | None = None, marks: Marks 
     synthesis = read_json(args.synthesis_path, "synthesize")
     questions = {row["id"]: row for row in read_contexts(args)}
     pairs, counts = _make_pairs(args, questions, marks)
-    wanted = args.num_examples + args.num_held_out
-    usable = [id for id in questions if id in pairs][:wanted]
+    wanted = args.pairs_wanted
+    usable = _enough([id for id in questions if id in pairs], pairs, wanted)
     if not usable:
         problems = sum((Counter(hops) for hops in counts["hops"].values()), Counter())
         asked = problems.pop("questions", 0)
@@ -130,20 +145,33 @@ def select(args: BuildArguments, renderer: Renderer | None = None, marks: Marks 
         )
     evidence = {id: evidence_keys(questions[id]) for id in usable}
     # Of too few, the same share is held out.
-    num_held_out = args.num_held_out * len(usable) // wanted
+    num_held_out = args.num_held_out * min(sum(len(pairs[id]) for id in usable), wanted) // wanted
     held_out = set(choose_held_out(evidence, num_held_out, random.Random(f"{args.seed}|held out")))
-    train = [id for id in usable if id not in held_out][: args.num_examples]
+    train = _enough([id for id in usable if id not in held_out], pairs, args.num_examples)
     in_training = set().union(*(evidence[id] for id in train))
+    taken = _taken(pairs, train, args.num_examples) | {id: pairs[id][:1] for id in held_out}
     counts |= {
         "contexts": synthesis["arguments"],  # which ones the pairs are of
-        "train": len(train),
+        "train": sum(len(taken[id]) for id in train),
         "held_out": len(held_out),
         "sharing_evidence": sum(not evidence[id].isdisjoint(in_training) for id in held_out),
     }
     _remove_old_held_out(args, held_out)
-    _write_pairs(args, pairs, set(train), held_out, renderer or Renderer(args.tokenizer, args.template))
+    _write_pairs(args, taken, held_out, renderer or Renderer(args.tokenizer, args.template))
     write_json(args.selection_path, counts)
     return counts
+
+
+def _enough(ids: Sequence[str], pairs: dict[str, list[Pair]], wanted: int) -> list[str]:
+    """The first questions, as many as give the wanted pairs."""
+    before = accumulate((len(pairs[id]) for id in ids), initial=0)
+    return [id for id, count in zip(ids, before) if count < wanted]
+
+
+def _taken(pairs: dict[str, list[Pair]], ids: Sequence[str], most: int) -> dict[str, list[Pair]]:
+    """The pairs of these questions, `most` in all."""
+    before = accumulate((len(pairs[id]) for id in ids), initial=0)
+    return {id: pairs[id][: most - count] for id, count in zip(ids, before)}
 
 
 def sample_remarks(counts: dict) -> Iterator[tuple[bool, str]]:
@@ -193,14 +221,15 @@ def _groups_sharing_evidence(evidence: dict[str, set[str]]) -> Iterable[list[str
         yield group
 
 
-def _make_pairs(args: BuildArguments, questions: dict[str, dict], marks: Marks) -> tuple[dict[str, Pair], dict]:
-    """A pair for each question that has one, and the counts of `selection.json`."""
-    pairs: dict[str, Pair] = {}
+def _make_pairs(args: BuildArguments, questions: dict[str, dict], marks: Marks) -> tuple[dict[str, list[Pair]], dict]:
+    """The pairs of each question that has any, and the counts of `selection.json`."""
+    pairs: dict[str, list[Pair]] = {}
     by_hops: dict[str, Counter[str]] = defaultdict(Counter)
+    markers = args.prompt_wording.markers
     right, total, unusable, cut_off, unclear, end_marks = Counter(), Counter(), Counter(), 0, 0, 0
     for id, all_samples in read_samples(args, args.samples_path, questions):
         question = questions[id]
-        judged = judge(all_samples, question["answers"], marks)
+        judged = judge(all_samples, question["answers"], marks, markers)
         hops = str(question["hops"])
         by_hops[hops].update({"questions": 1, judged.problem or "kept": 1})
         right[hops] += judged.num_right
@@ -211,8 +240,7 @@ def _make_pairs(args: BuildArguments, questions: dict[str, dict], marks: Marks) 
         unusable += judged.unusable
         if judged.problem is None:
             rng = random.Random(f"{args.seed}|{id}|select")
-            chosen, rejected = (pick(samples, args.policy, rng) for samples in (judged.right, judged.wrong))
-            pairs[id] = Pair(chosen, rejected)
+            pairs[id] = _pairs_of(judged, args, rng)
     counts = {
         "hops": {hops: dict(sorted(by_hops[hops].items())) for hops in sorted(by_hops)},
         "sub_em": {hops: round(right[hops] / total[hops], 4) for hops in sorted(total) if total[hops]},
@@ -225,29 +253,39 @@ def _make_pairs(args: BuildArguments, questions: dict[str, dict], marks: Marks) 
     return pairs, counts
 
 
-def _write_pairs(
-    args: BuildArguments, pairs: dict[str, Pair], train: set[str], held_out: set[str], renderer: Renderer
-) -> None:
+def _pairs_of(judged: Judged, args: BuildArguments, rng: random.Random) -> list[Pair]:
+    """Up to `pairs_per_question` pairs, the best first. Where right or wrong answers run out, they begin anew."""
+    count = min(args.pairs_per_question, max(len(judged.right), len(judged.wrong)))
+    first = [pick(samples, args.policy, rng) for samples in (judged.right, judged.wrong)]
+    sides = []
+    for text, samples in zip(first, (judged.right, judged.wrong)):
+        texts, rest = [text], [sample for sample in samples if sample.text != text]
+        while rest and len(texts) < count:
+            texts.append(pick(rest, args.policy, rng))
+            rest = [sample for sample in rest if sample.text != texts[-1]]
+        sides.append(texts)
+    return [Pair(*pair) for pair in islice(zip(*map(cycle, sides)), count)]
+
+
+def _write_pairs(args: BuildArguments, pairs: dict[str, list[Pair]], held_out: set[str], renderer: Renderer) -> None:
     """Write both files in the order of the contexts."""
-    ids = [id for id in pairs if id in train or id in held_out]
-    lengths = renderer.piece_lengths([text for id in ids for text in (pairs[id].chosen, pairs[id].rejected)])
-    answer_tokens = {id: lengths[2 * i : 2 * i + 2] for i, id in enumerate(ids)}
+    texts = [text for each in pairs.values() for pair in each for text in (pair.chosen, pair.rejected)]
+    answer_tokens = dict(zip(texts, renderer.piece_lengths(texts)))
     with ExitStack() as files:
         train_file = files.enter_context(atomic_writer(args.output))
         held_out_file = files.enter_context(atomic_writer(args.held_out_path)) if held_out else None
         for row in read_rows(args.contexts_path, "synthesize"):
-            if row["id"] not in answer_tokens:
-                continue
-            pair = pairs[row["id"]]
-            example = {
-                "id": row["id"],
-                "short_prompt": row["short_prompt"],
-                "long_prompt": row["long_prompt"],
-                "chosen": pair.chosen,
-                "rejected": pair.rejected,
-                "meta": json.dumps(make_meta(args, row, answer_tokens[row["id"]]), ensure_ascii=False),
-            }
-            write_line(train_file if row["id"] in train else held_out_file, example)
+            for number, pair in enumerate(pairs.get(row["id"], ()), start=1):
+                lengths = [answer_tokens[text] for text in (pair.chosen, pair.rejected)]
+                example = {
+                    "id": row["id"] if number == 1 else f"{row['id']}#{number}",
+                    "short_prompt": row["short_prompt"],
+                    "long_prompt": row["long_prompt"],
+                    "chosen": pair.chosen,
+                    "rejected": pair.rejected,
+                    "meta": json.dumps(make_meta(args, row, lengths), ensure_ascii=False),
+                }
+                write_line(held_out_file if row["id"] in held_out else train_file, example)
 
 
 def _remove_old_held_out(args: BuildArguments, held_out: set[str]) -> None:
@@ -261,6 +299,7 @@ def make_meta(args: BuildArguments, row: dict, answer_tokens: Sequence[int]) -> 
     """What a reader of the pairs may want to know about an example."""
     return {
         "question": row["question"],
+        "question_id": row["id"],
         "answers": row["answers"],
         "hops": row["hops"],
         "evidence": [document["title"] for document in row["evidence"]],

@@ -18,7 +18,7 @@ from .arguments import BuildArguments
 
 # Arguments that change the contexts.
 SHAPING = ("source", "input", "corpus", "tokenizer", "template", "short_tokens", "long_tokens", "seed", "verify")
-SHAPING += ("allow_answer_in_distractors",)
+SHAPING += ("allow_answer_in_distractors", "wording")
 
 
 def synthesize(args: BuildArguments, renderer: Renderer) -> dict:
@@ -32,7 +32,13 @@ def synthesize(args: BuildArguments, renderer: Renderer) -> dict:
     questions = read_questions(args.source, args.input)
     corpus = [] if args.corpus is None else read_corpus(args.corpus)
     synthesizer = Synthesizer(
-        questions, renderer, args.seed, corpus, args.verify, allow_answer=args.allow_answer_in_distractors
+        questions,
+        renderer,
+        args.seed,
+        corpus,
+        args.verify,
+        args.allow_answer_in_distractors,
+        args.prompt_wording,
     )
 
     # A cut to a part must not keep the file's head alone.
@@ -121,6 +127,7 @@ def make_row(args: BuildArguments, question: Question, short: Context, long: Con
             "source": args.source,
             "licence": SOURCES[args.source].licence,
             "template": args.template,
+            "wording": args.wording,
             "seed": args.seed,
             "budgets": {"short": args.short_tokens, "long": budget},
             "tokens": {"short": short.tokens, "long": long.tokens},

@@ -10,7 +10,9 @@ from typing import Literal
 from ..common.config import check_types, refuse_unknown, require
 from ..common.errors import SolopoError
 from ..questions.arguments import SourceArguments
+from ..questions.wording import DEFAULT_WORDING
 from ..sampling.arguments import RequestArguments, SamplingArguments
+from .training_pairs import wording_of_pairs
 
 
 # Of `engine_args`: what would make answers other than greedy ones of max_new_tokens.
@@ -144,6 +146,8 @@ class EvalArguments(RequestArguments, SourceArguments):
         self.check_source()
         self._check_grid()
         self._check_files()
+        if self.wording is None:
+            self.wording = DEFAULT_WORDING if self.exclude is None else wording_of_pairs(self.exclude)
         self.models = [dataclasses.asdict(self._model(values)) for values in self.models]
         names = [values["name"].casefold() for values in self.models]
         for name in names:

@@ -1,9 +1,8 @@
 """The grid: every question in a context of each length, its evidence at each depth, in `contexts.jsonl`."""
 
-import json
 import os
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,17 +13,15 @@ from ..common.files import atomic_writer, input_stamps, read_json, read_rows, wr
 from ..common.parallel import map_in_order, number_of_workers
 from ..questions.contexts import Placement, Synthesizer
 from ..questions.corpus import read_corpus
-from ..questions.prompts import body, make_prompt
 from ..questions.rendering import Renderer
 from ..questions.sources import SOURCES, Question, read_questions
-from ..questions.sources.records import read_file
-from ..questions.text import normalize
 from .arguments import EvalArguments
+from .training_pairs import TrainingPairs
 
 
 # Arguments that change the contexts.
 SHAPING = ("source", "input", "corpus", "exclude", "allow_answer_in_distractors", "tokenizer", "template")
-SHAPING += ("task", "lengths", "depths", "num_questions", "seed")
+SHAPING += ("task", "lengths", "depths", "num_questions", "seed", "wording")
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,14 @@ def make_grid(args: EvalArguments, renderer: Renderer) -> dict:
 
     questions = read_questions(args.source, args.input)
     corpus = [] if args.corpus is None else read_corpus(args.corpus)
-    synthesizer = Synthesizer(questions, renderer, args.seed, corpus, allow_answer=args.allow_answer_in_distractors)
+    synthesizer = Synthesizer(
+        questions,
+        renderer,
+        args.seed,
+        corpus,
+        allow_answer=args.allow_answer_in_distractors,
+        wording=args.prompt_wording,
+    )
     training = None if args.exclude is None else TrainingPairs(args.exclude)
 
     order = list(questions)
@@ -134,6 +138,7 @@ def make_grid(args: EvalArguments, renderer: Renderer) -> dict:
         "read": len(questions),
         "skipped": dict(skipped.most_common()),
         "short": {str(length): count for length, count in short.items()},
+        "other_texts": [] if training is None else training.other_texts(args.prompt_wording),
     }
     write_json(args.grid_path, summary)
     return summary
@@ -178,7 +183,7 @@ def _rows(
                     "hops": question.num_hops,
                     "question": question.text,
                     "answers": list(question.answers),
-                    "prompt": make_prompt(documents, question.text),
+                    "prompt": args.prompt_wording.prompt(documents, question.text),
                     "tokens": columns[i].tokens[j],
                     "documents": len(documents),
                     "positions": list(positions),
@@ -217,36 +222,6 @@ class _ColumnMaker:
         except Skip:  # evidence in another order takes a token more
             return gold_tokens
         return columns
-
-
-class TrainingPairs:
-    """What a model was trained on, from the file that `solopo build` wrote."""
-
-    def __init__(self, path: str) -> None:
-        self._ids: set[str] = set()
-        self._questions: set[str] = set()
-        self._prompts: dict[str, list[str]] = defaultdict(list)  # by the titles of their evidence
-        for where, row in read_file(path):
-            try:
-                meta = json.loads(row["meta"])
-                self._ids.add(row["id"])
-                self._questions.add(normalize(meta["question"]))
-                for title in meta["evidence"]:
-                    self._prompts[title].append(row["short_prompt"])
-            except (KeyError, TypeError, ValueError):
-                raise SolopoError(
-                    f"exclude: {where} is no training pair with `id` and `meta` as `solopo build` writes them: give its "
-                    "output."
-                ) from None
-
-    def problem(self, question: Question) -> str | None:
-        """Why a question is not held out."""
-        if question.id in self._ids or normalize(question.text) in self._questions:
-            return "in training"
-        for document in question.evidence:
-            if any(body(document) in prompt for prompt in self._prompts.get(document.title, ())):
-                return "evidence in training"
-        return None
 
 
 def read_grid(args: EvalArguments) -> list[dict]:

@@ -87,12 +87,13 @@ def make_tables(results: dict) -> list[dict]:
 def choose_examples(args: "EvalArguments", results: dict, marks: Mapping[str, Marks] = {}) -> list[dict]:
     """A few contexts with every model's answer: some where models differ, some all right, some all wrong."""
     contexts = {row["id"]: row for row in read_contexts(args)}
+    markers = args.prompt_wording.markers
     right: dict[str, dict[str, bool]] = defaultdict(dict)  # by context, by model
     for name in results["models"]:
         for row in read_answers(args, name):
             if row["id"] in contexts:
                 answer = marks.get(name, Marks()).read(row["samples"][0]["text"]).answer
-                right[row["id"]][name] = sub_em(answer, contexts[row["id"]]["answers"])
+                right[row["id"]][name] = sub_em(answer, contexts[row["id"]]["answers"], markers)
     most = max(map(len, right.values()), default=0)
     by_kind: dict[str, list[str]] = {kind: [] for kind in KINDS}
     for id, judged in right.items():

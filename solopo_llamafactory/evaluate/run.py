@@ -48,6 +48,9 @@ def _say_grid(args: EvalArguments, summary: dict) -> None:
         print(
             f"Fewer than num_questions ({args.num_questions}): give more questions, or longer lengths to begin with."
         )
+    if summary["other_texts"]:
+        texts = ", ".join(summary["other_texts"])
+        print(f"The wording of the prompts differs from that of the pairs in {args.exclude} ({texts}).")
     for length, count in summary["short"].items():
         if count:
             print(f"{count} contexts of length {length} stay well below it: no more documents fit (give a corpus).")

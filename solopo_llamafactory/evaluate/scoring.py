@@ -169,6 +169,7 @@ def judge(args: "EvalArguments", name: str, grid: Grid, window: int | None, mark
     cut_off = np.zeros(grid.shape, bool)
     problems: Counter[str] = Counter()
     end_marks = 0
+    markers = args.prompt_wording.markers
     contexts = ((place.length, place.tokens) for place in grid.places.values())
     beyond = np.isin(range(len(grid.lengths)), list(lengths_beyond(contexts, args.max_new_tokens, window)))
     for row in read_answers(args, name):
@@ -181,7 +182,7 @@ def judge(args: "EvalArguments", name: str, grid: Grid, window: int | None, mark
         if not beyond[place.length]:
             problems.update([reading.problem] if reading.problem not in (None, CUT_OFF) else [])
             end_marks += reading.end_mark
-        right[at] = sub_em(reading.answer, place.answers)
+        right[at] = sub_em(reading.answer, place.answers, markers)
         cut_off[at] = answer["finish"] == "length"
     right[:, beyond] = np.nan
     cut_off[:, beyond] = False
@@ -351,6 +352,8 @@ def notes(results: dict, grid: dict) -> Iterator[tuple[bool, str]]:
                 f"{count:,} contexts of {int(length):,} tokens stay well below that for want of documents: give a corpus "
                 "of more.",
             )
+    if other := grid.get("other_texts"):
+        yield False, f"The wording of the prompts differs from that of the pairs under `exclude` ({', '.join(other)})."
     if results["questions"] < 100:
         yield (
             False,

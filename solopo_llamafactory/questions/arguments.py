@@ -6,6 +6,7 @@ from typing import Literal
 
 from ..common.config import require
 from ..common.errors import SolopoError
+from .wording import DEFAULT_WORDING, Wording, read_wording
 
 
 DEMO_CORPUS = "data/demo_corpus.jsonl"
@@ -15,7 +16,7 @@ DEMO_CORPUS = "data/demo_corpus.jsonl"
 class SourceArguments:
     """Arguments pertaining to questions, documents and how their tokens are counted."""
 
-    source: Literal["musique", "hotpotqa", "2wikimultihopqa", "generic", "demo", "two_hop"] = field(
+    source: Literal["musique", "hotpotqa", "2wikimultihopqa", "squad", "generic", "demo", "two_hop"] = field(
         default="musique",
         metadata={
             "help": "What the input is: a data set in its official schema, the generic schema, the demo corpus, or a file "
@@ -41,13 +42,26 @@ class SourceArguments:
         default=False,
         metadata={"help": "Keep distractors that contain an answer or alias as whole words."},
     )
+    wording: str | dict | None = field(
+        default=None,
+        metadata={
+            "help": "Wording of the prompts: cot (think step by step, the default), direct (write only the answer), or a "
+            "mapping of own texts. `solopo eval` takes that of the pairs under `exclude` by default."
+        },
+    )
     preprocessing_num_workers: int | None = field(
         default=None,
         metadata={"help": "Processes that synthesize. Defaults to the number of cores, at most 16."},
     )
 
+    @property
+    def prompt_wording(self) -> Wording:
+        """The texts of `wording`."""
+        return read_wording(self.wording or DEFAULT_WORDING)
+
     def check_source(self) -> None:
-        """Refuses what is missing, and files that are not there."""
+        """Refuses what is missing, files that are not there, and a wording that is none."""
+        self.prompt_wording
         if self.input is None and self.source == "demo":
             self.input = DEMO_CORPUS
         require(self, "input", "tokenizer")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import chain
 
 from ..common.errors import Skip
-from .prompts import body, heading, make_prompt
 from .rendering import Renderer
 from .sources import Document, Question
 from .text import answer_words, has_answer, normalize
+from .wording import WORDINGS, Wording
 
 
 TOLERANCE = 0.02  # of a budget
@@ -38,12 +38,15 @@ class Context:
 class Pool:
     """All different documents of a run, each tokenised once."""
 
-    def __init__(self, questions: Sequence[Question], corpus: Sequence[Document], renderer: Renderer) -> None:
+    def __init__(
+        self, questions: Sequence[Question], corpus: Sequence[Document], renderer: Renderer, wording: Wording
+    ) -> None:
         self.documents: list[Document] = []
         self.words: list[str] = []  # normalised titles and texts with a space on both sides, for whole-word search
         self.keys: list[str] = []  # normalised texts
         self._index: dict[str, int] = {}
         self._renderer = renderer
+        self._wording = wording
         self._headings: list[int] = []
         listed = (document for question in questions for document in (*question.evidence, *question.distractors))
         for document in chain(listed, corpus):
@@ -53,7 +56,7 @@ class Pool:
                 self.documents.append(document)
                 self.words.append(f" {normalize(document.title)} {key} ")
                 self.keys.append(key)
-        self.costs = renderer.piece_lengths([body(document) for document in self.documents])
+        self.costs = renderer.piece_lengths([wording.body(document) for document in self.documents])
         self.by_cost = sorted(range(len(self.costs)), key=lambda i: (self.costs[i], i))
         self._sorted_costs = [self.costs[i] for i in self.by_cost]
         self.median_cost = self._sorted_costs[len(self._sorted_costs) // 2] if self._sorted_costs else 0
@@ -64,10 +67,10 @@ class Pool:
         return list(dict.fromkeys(self._index[key] for key in keys if key))
 
     def heading_cost(self, number: int) -> int:
-        """Tokens of `Document i:`."""
+        """Tokens of what stands above document `number`."""
         if number >= len(self._headings):
             numbers = range(len(self._headings), 2 * number + 64)
-            self._headings += self._renderer.piece_lengths([heading(i) for i in numbers])
+            self._headings += self._renderer.piece_lengths([self._wording.heading(i) for i in numbers])
         return self._headings[number]
 
     def up_to(self, room: int) -> Iterator[int]:
@@ -84,6 +87,7 @@ class Synthesizer:
         corpus: further documents to draw from.
         verify: count the tokens of each finished prompt; else its parts' sum, an upper bound, must do.
         allow_answer: keep distractors with an answer in them.
+        wording: of the prompts.
     """
 
     def __init__(
@@ -94,12 +98,14 @@ class Synthesizer:
         corpus: Sequence[Document] = (),
         verify: bool = True,
         allow_answer: bool = False,
+        wording: Wording = WORDINGS["cot"],
     ) -> None:
         self.renderer = renderer
         self.seed = seed
-        self.pool = Pool(questions, corpus, renderer)
+        self.pool = Pool(questions, corpus, renderer, wording)
         self.verify = verify
         self.allow_answer = allow_answer
+        self.wording = wording
 
     def contexts(self, question: Question, short_tokens: int, long_tokens: int) -> tuple[Context, Context]:
         """Returns the short and the long context, or raises `Skip`."""
@@ -124,7 +130,7 @@ class Synthesizer:
 
     def gold_tokens(self, question: Question) -> int:
         """Tokens of the prompt with the evidence alone."""
-        return self.renderer.count(make_prompt(question.evidence, question.text))
+        return self.renderer.count(self.wording.prompt(question.evidence, question.text))
 
     def fit(
         self,
@@ -155,7 +161,7 @@ class Synthesizer:
         shrinking = False
         while True:
             laid_out = [self.lay_out(question, chosen, key, placement) for placement in placements]
-            prompts = [make_prompt(documents, question.text) for documents, _ in laid_out]
+            prompts = [self.wording.prompt(documents, question.text) for documents, _ in laid_out]
             tokens = gold_tokens + self._cost(chosen, num_gold)
             counts = [tokens] * len(prompts)
             total = num_gold + len(chosen)

@@ -18,7 +18,7 @@ import regex
 from .text import normalize
 
 
-# The last one counts.
+# What a final answer stands behind; the last one counts.
 MARKERS = regex.compile(
     r"(?<!\bthis )(?<!\bthat )\banswer(?:\s+is\b|\s*(?:\*\*|__)?\s*:)|\\boxed\b|<answer>", regex.IGNORECASE
 )
@@ -29,18 +29,22 @@ MARKUP = regex.compile(
 LETTER_OR_DIGIT = regex.compile(r"[\p{L}\p{N}]")
 
 
-def sub_em(text: str, answers: Sequence[str]) -> bool:
-    """Whether the text gives one of the answers."""
-    return mentions(final_answer(text, answers), answers)
+def sub_em(text: str, answers: Sequence[str], markers: regex.Pattern | None = MARKERS) -> bool:
+    """Whether the text gives one of the answers.
+
+    Args:
+        markers: what the final answer stands behind; None to look through all of the text.
+    """
+    return mentions(final_answer(text, answers, markers), answers)
 
 
-def mentions_after_marker(text: str, answers: Sequence[str]) -> bool:
+def mentions_after_marker(text: str, answers: Sequence[str], markers: regex.Pattern | None = MARKERS) -> bool:
     """Whether one of the answers stands behind the first marker: a text that is not right is unclear then.
 
     "**Answer:** Paris. Note: the answer is found in Document 2" is such a text. Before the marker stands reasoning, which
     may well pass the right answer on its way to a wrong one.
     """
-    first = MARKERS.search(text)
+    first = markers and markers.search(text)
     return first is not None and mentions(text[first.end() :], answers)
 
 
@@ -71,14 +75,14 @@ def _is_signs(answer: str) -> bool:
     return bool(answer.strip()) and not normalize(answer)
 
 
-def final_answer(text: str, answers: Sequence[str] = ()) -> str:
+def final_answer(text: str, answers: Sequence[str] = (), markers: regex.Pattern | None = MARKERS) -> str:
     """What the last marker ("The answer is", "Answer:", \\boxed, <answer>) marks, or the whole text without one.
 
     That is the first line behind it that says something: one with a letter or digit in any script, or with an answer that has
     none. Lines of markup (a code fence with its language, a lone bracket, a tag, a LaTeX command, emphasis) say nothing.
     """
     last = None
-    for last in MARKERS.finditer(text):
+    for last in markers.finditer(text) if markers else ():
         pass
     if last is None:
         return text

@@ -114,18 +114,18 @@ def sample(
     rows: Sequence[dict],
     path: Path,
     sampler: Sampler,
-    is_enough: Callable[[dict, list[Sample]], bool] = lambda row, samples: False,
+    gain: Callable[[dict, list[Sample]], int] = lambda row, samples: 0,
     wanted: int | None = None,
     problem: Callable[[Sample], str | None] = lambda sample: None if sample.text.strip() else EMPTY,
     size: Callable[[dict], int] = lambda row: 1,
     **bar,
 ) -> Counts:
-    """Samples one question after another until `wanted` of them are enough. Killed at any time, it can be run again.
+    """Samples one question after another until they give what is `wanted`. Killed at any time, it can be run again.
 
     Args:
         path: the file of samples, which is appended to.
-        is_enough: whether a row with these samples is what the next step needs.
-        wanted: how many; all rows are asked without it.
+        gain: how much of what the next step needs a row with these samples gives.
+        wanted: how much in all; all rows are asked without it.
         problem: why a sample is of no use. When that is so of all the first ones, sampling stops.
         size: what a row adds to the progress bar.
         bar: further arguments of the bar.
@@ -141,7 +141,7 @@ def sample(
         unasked = dict(by_id)
         for id, samples in _read_finished(settings, file, by_id):
             unasked.pop(id, None)
-            counts.usable += is_enough(by_id[id], samples)
+            counts.usable += gain(by_id[id], samples)
             useless.ended_by(samples)
         counts.finished = len(by_id) - len(unasked)
         if unasked and (wanted is None or counts.usable < wanted):
@@ -154,7 +154,7 @@ def sample(
                 asked = stream(rows, dict(unasked)) if stream else None
                 asked = asked or _asked(sampler, _batches(args, rows, unasked))
                 answers = ((row, result) for row, result in asked if row["id"] in unasked)
-                _append_answers(settings, answers, is_enough, wanted, useless, file, counts, progress, size)
+                _append_answers(settings, answers, gain, wanted, useless, file, counts, progress, size)
     return counts
 
 
@@ -319,7 +319,7 @@ def _batches(args: SamplingArguments, rows: Sequence[dict], unasked: dict[str, d
 def _append_answers(
     settings: Settings,
     answers: Iterable[tuple[dict, list[Sample] | Exception]],
-    is_enough: Callable[[dict, list[Sample]], bool],
+    gain: Callable[[dict, list[Sample]], int],
     wanted: int | None,
     useless: "Useless",
     file: BinaryIO,
@@ -327,7 +327,7 @@ def _append_answers(
     progress: Any,
     size: Callable[[dict], int],
 ) -> None:
-    """Appends answers until enough questions are usable; gives up when many in a row fail."""
+    """Appends answers until they give enough; gives up when many in a row fail."""
     in_a_row = 0
     error: SampleError | None = None
     for row, result in answers:
@@ -351,7 +351,7 @@ def _append_answers(
             in_a_row = 0
             counts.sampled += 1
             counts.finished += 1
-            counts.usable += is_enough(row, result)
+            counts.usable += gain(row, result)
             progress.update(size(row))
         usable = {} if wanted is None else {"usable": f"{counts.usable}/{wanted}"}
         progress.set_postfix(**usable, failed=counts.failed, refresh=False)

@@ -50,7 +50,7 @@ def test_recipes_parse(monkeypatch, name):
         (overrides(zebra=3), "the keys are source, input"),
         (
             overrides(source="hotpot"),
-            "source is 'hotpot': write musique, hotpotqa, 2wikimultihopqa, generic, demo or two_hop",
+            "source is 'hotpot': write musique, hotpotqa, 2wikimultihopqa, squad, generic, demo or two_hop",
         ),
         (overrides(infer_backend="sampled"), "infer_backend is 'sampled': write huggingface, vllm, sglang, openai or"),
         (overrides(infer_backend="openai"), "write both `infer_backend: openai` and the server's `base_url`"),

@@ -10,12 +10,13 @@ from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.common.files import write_json
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.page import choose_examples, mark_evidence, spread, write_report
-from solopo_llamafactory.questions.prompts import make_prompt
 from solopo_llamafactory.questions.sources import Document
+from solopo_llamafactory.questions.wording import WORDINGS
 from tests.helpers.html_page import Page
 from tests.helpers.questions import write_lines
 
 
+COT = WORDINGS["cot"]
 SCRIPT = "<script>alert('x')</script> & <b>bold</b> {{ 7 * 7 }}"
 
 
@@ -63,7 +64,7 @@ def make_context(rng: random.Random, number: int, args: BuildArguments) -> dict:
         places = rng.sample(range(count), hops)
         for place, document in zip(places, evidence):
             context[place] = document
-        prompts[f"{view}_prompt"] = make_prompt(context, f"Where was {number} born?")
+        prompts[f"{view}_prompt"] = COT.prompt(context, f"Where was {number} born?")
         positions[view] = [place + 1 for place in places]
     depths = {view: [(p - 1) / (documents[view] - 1) for p in places] for view, places in positions.items()}
     budget = args.long_budgets[number % len(args.long_budgets)]
@@ -92,7 +93,12 @@ def make_context(rng: random.Random, number: int, args: BuildArguments) -> dict:
 def make_pair(rng: random.Random, context: dict) -> dict:
     meta = {key: context[key] for key in ("question", "answers", "hops")} | context["meta"]
     meta["evidence"] = [document["title"] for document in context["evidence"]]
-    meta |= {"policy": "random", "infer_backend": "huggingface", "model": "Qwen/Qwen2.5-7B-Instruct"}
+    meta |= {
+        "question_id": context["id"],
+        "policy": "random",
+        "infer_backend": "huggingface",
+        "model": "Qwen/Qwen2.5-7B-Instruct",
+    }
     meta["answer_tokens"] = {side: int(rng.lognormvariate(4.4, 0.45)) for side in ("chosen", "rejected")}
     return {
         **{key: context[key] for key in ("id", "short_prompt", "long_prompt")},
@@ -169,12 +175,12 @@ def test_exactly_the_evidence_is_marked(built):
 
 def test_a_document_that_quotes_the_evidence_is_not_marked():
     evidence = Document("Esk", "A town.")
-    prompt = make_prompt([Document("Copy", "Esk\nA town."), evidence, Document("Esk", "A town. And more.")], "Where?")
+    prompt = COT.prompt([Document("Copy", "Esk\nA town."), evidence, Document("Esk", "A town. And more.")], "Where?")
     context = {
         "evidence": [{"title": "Esk", "text": "A town."}],
         "meta": {"evidence_positions": {"short": [2]}},
     }
-    parts = mark_evidence(prompt, context, "short")
+    parts = mark_evidence(prompt, context, "short", COT)
     assert "".join(text for text, _ in parts) == prompt
     assert [text for text, is_evidence in parts if is_evidence] == ["Esk\nA town."]
     assert parts[0][0].endswith("Document 2:\n")

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.construct.arguments import BuildArguments
-from solopo_llamafactory.construct.select import choose_held_out, judge, makes_a_pair, pick, select
+from solopo_llamafactory.construct.select import choose_held_out, count_pairs, judge, pick, select
+from solopo_llamafactory.questions.wording import WORDINGS
 from solopo_llamafactory.sampling.loop import Sample, Settings
 from solopo_llamafactory.sampling.marks import Marks
 from tests.helpers.questions import CORPUS, WordRenderer, write_lines
@@ -73,7 +74,7 @@ def test_samples_are_sorted_by_sub_em():
     assert (judged.num_right, judged.num_samples, judged.cut_off, judged.problem) == (3, 5, 1, None)
     assert judge(samples[:2], ["Ada"]).problem == "no incorrect sample"
     assert judge(samples[2:3], ["Ada"]).problem == "no correct sample"
-    assert makes_a_pair({"answers": ["Ada"]}, samples) and not makes_a_pair({"answers": ["Bo"]}, samples)
+    assert count_pairs({"answers": ["Ada"]}, samples) and not count_pairs({"answers": ["Bo"]}, samples)
 
 
 def test_unclear_samples_enter_no_pair():
@@ -85,6 +86,14 @@ def test_unclear_samples_enter_no_pair():
     ]
     judged = judge(samples, ["Ada"])
     assert (judged.right, judged.wrong, judged.unclear) == (samples[:1], samples[3:], 2)
+
+
+def test_without_a_marker_all_of_an_answer_is_judged():
+    samples = [make_sample("Ada. The answer is in Document 3."), make_sample("The answer is Bo.")]
+    judged = judge(samples, ["Ada"], markers=WORDINGS["direct"].markers)
+    assert (judged.right, judged.wrong, judged.unclear) == (samples[:1], samples[1:], 0)
+    row = {"answers": ["Ada"]}
+    assert count_pairs(row, samples, markers=None) and not count_pairs(row, samples)
 
 
 def test_right_samples_that_are_all_cut_off():
@@ -184,6 +193,44 @@ def test_num_examples_and_the_held_out_part(args):
     write(chosen, contexts, [line(row["id"], "It is Ada", "It is Bo") for row in contexts])
     select(args(num_examples=4), WordRenderer())
     assert not chosen.held_out_path.exists()  # not one from before
+
+
+def test_several_pairs_of_a_question(args):
+    """Three right and two wrong answers: three pairs, no two alike, the wrong ones begin anew."""
+    contexts = [context("a"), context("b"), context("c")]
+    right, wrong = ["It is Ada", "So it is Ada", "Ms Ada"], ["It is Bo", "It is Cy"]
+    samples = [line("a", *right, *wrong), line("b", "It is Ada", "It is Bo"), line("c", *right, *wrong)]
+    few, many, cut = args(pairs_per_question=2), args(pairs_per_question=9), args(pairs_per_question=9, num_examples=5)
+    write(few, contexts, samples)
+    by_number = {}
+    for chosen in (args(), few, many, cut):
+        counts = select(chosen, WordRenderer())
+        rows = read(args().folder.parent / "out.jsonl")
+        assert len(rows) == counts["train"] and len(
+            {(row["id"], row["chosen"], row["rejected"]) for row in rows}
+        ) == len(rows)
+        by_number[chosen.pairs_per_question, chosen.num_examples] = rows
+    ids = {key: [row["id"] for row in rows] for key, rows in by_number.items()}
+    assert ids[1, 10] == ["a", "b", "c"] and ids[2, 10] == ["a", "a#2", "b", "c", "c#2"]
+    assert ids[9, 10] == ["a", "a#2", "a#3", "b", "c", "c#2", "c#3"] and ids[9, 5] == ids[9, 10][:5]
+    assert by_number[9, 10][0] == by_number[1, 10][0]  # more pairs change nothing about the first
+    of_a = by_number[9, 10][:3]
+    assert {row["chosen"] for row in of_a} == set(right) and {row["rejected"] for row in of_a} == set(wrong)
+    assert {json.loads(row["meta"])["question_id"] for row in of_a} == {"a"}
+    row = {"answers": ["Ada", "Ms Ada"]}
+    texts = [make_sample(text) for text in right + wrong]
+    assert [count_pairs(row, texts, most=most) for most in (1, 2, 9)] == [1, 2, 3]
+
+
+def test_a_held_out_question_gives_one_pair(args):
+    contexts = [context(f"q{i}") for i in range(6)]
+    chosen = args(num_examples=8, num_held_out=2, pairs_per_question=2)
+    write(chosen, contexts, [line(row["id"], "It is Ada", "Ada", "It is Bo", "It is Cy") for row in contexts])
+    counts = select(chosen, WordRenderer())
+    assert (counts["train"], counts["held_out"]) == (8, 2)
+    held_out = {row["id"] for row in read(chosen.held_out_path)}
+    trained = {json.loads(row["meta"])["question_id"] for row in read(chosen.folder.parent / "out.jsonl")}
+    assert len(held_out) == 2 and trained == {f"q{i}" for i in range(6)} - held_out
 
 
 def test_of_too_few_pairs_the_same_share_is_held_out(args):

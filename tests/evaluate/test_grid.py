@@ -187,6 +187,39 @@ def test_training_questions_and_their_evidence_are_left_out(make_args, tmp_path)
         read({"prompt": "x"})
 
 
+def test_the_wording_is_that_of_the_training_pairs_or_the_difference_is_said(make_args, tmp_path):
+    own = {"instruction": "Go.", "document": "{text}"}
+    one, mixed, old = (tmp_path / f"{name}.jsonl" for name in ("one", "mixed", "old"))
+    write_lines(one, pair(meta={"wording": "direct"}))
+    write_lines(mixed, pair(meta={"wording": own}), pair(meta={"wording": "direct"}))
+    write_lines(old, pair())
+    args = make_args(exclude=str(one))
+    assert args.wording == "direct"
+    assert make_grid(args, WordRenderer())["other_texts"] == []
+    assert "Write only the answer" in read_grid(args)[0]["prompt"]
+    assert make_args(exclude=str(old)).wording == make_args().wording == "cot"
+    assert make_grid(make_args(exclude=str(one), wording="cot"), WordRenderer())["other_texts"] == [
+        "instruction",
+        "marker",
+    ]
+    args = make_args(exclude=str(mixed))
+    assert args.wording == own
+    assert make_grid(args, WordRenderer())["other_texts"] == ["document", "instruction"]
+    broken = write_lines(tmp_path / "broken.jsonl", {"meta": "[]"})
+    with pytest.raises(SolopoError, match="broken.jsonl line 1 is no training pair"):
+        make_args(exclude=str(broken))
+
+
+def test_evidence_in_training_is_found_in_any_wording(make_args, tmp_path):
+    path = write_lines(tmp_path / "in.jsonl", record(id="a"), record(id="b", question="Else?"))
+    prompt = "<Dune Song> Dune Song is a novel by Ada Marl.\n\nGo."
+    meta = {"wording": {"instruction": "Go.", "document": "<{title}> {text}"}, "evidence": ["Dune Song"]}
+    exclude = write_lines(tmp_path / "pairs.jsonl", pair(short_prompt=prompt, meta=meta))
+    args = make_args(source="musique", input=str(path), exclude=str(exclude), lengths=[90], depths=[0])
+    with pytest.raises(SolopoError, match="2 evidence in training"):
+        make_grid(args, WordRenderer())
+
+
 @pytest.mark.parametrize("length", [500, 900])
 def test_the_tokens_that_documents_give_are_below_the_length_that_they_do_not_fill(make_args, tmp_path, length):
     """Most of the documents are too long for what is left."""

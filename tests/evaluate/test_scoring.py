@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from solopo_llamafactory.common.errors import SolopoError
+from solopo_llamafactory.common.files import write_json
 from solopo_llamafactory.evaluate.scoring import estimate, listed, score
 from solopo_llamafactory.sampling.marks import Marks
 from tests.helpers.made_up import make_run, simulate
@@ -75,6 +76,20 @@ def test_what_follows_the_thoughts_is_judged_and_what_is_no_answer_is_named(tmp_
     assert "- base: 3 of 8 answers hold no answer (1 empty, 1 thoughts without an answer, 1 thoughts" in table
     assert "- base: 3 of 8 answers hold a control token (2 <|eot_id|>, 1 </s>) and are judged as they stand: " in table
     assert "- base: 1 of 8 answers came with the template's end mark, which is removed." in table
+
+
+def test_the_wording_says_what_of_an_answer_is_judged(tmp_path):
+    """ "Esk. The answer is in document 2." is right where all of it is judged; the page is of the same mind."""
+    args = make_run(tmp_path / "run", {"base": ["----"] * 2}, text="Esk. The answer is in document 2. ")
+    scores = []
+    for args.wording in ("cot", "direct"):
+        scores.append(score(args)["models"]["base"]["all"]["score"])
+    assert scores == [0, 100]
+    other = json.loads(args.grid_path.read_text()) | {"other_texts": ["instruction", "marker"]}
+    write_json(args.grid_path, other)
+    score(args)
+    sentence = "The wording of the prompts differs from that of the pairs under `exclude` (instruction, marker)."
+    assert sentence in (args.folder / "table.md").read_text()
 
 
 def test_lengths_beyond_the_window_are_not_wrong_answers(tmp_path):

@@ -9,6 +9,7 @@ from tests.helpers.runs import ROOT
 
 CORPUS = ROOT / "data" / "demo_corpus.jsonl"
 MUSIQUE = ROOT.parent / "shared" / "data" / "musique_train_100.jsonl"
+XQUAD = ROOT.parent / "shared" / "data" / "xquad_en_42.json"  # CC BY-SA 4.0
 
 
 class WordRenderer:

@@ -47,3 +47,29 @@ def on_the_hub(record: dict) -> dict:
     for key, names in {"context": ("title", "sentences"), "supporting_facts": ("title", "sent_id")}.items():
         record[key] = {name: [pair[i] for pair in record[key]] for i, name in enumerate(names)}
     return {"id": record.pop("_id"), **record}
+
+
+def squad(*paragraphs: dict, title: str = "Dune_Song", version: str = "1.1") -> dict:
+    """A file of SQuAD's official schema with one article."""
+    return {"version": version, "data": [{"title": title, "paragraphs": list(paragraphs or [squad_paragraph()])}]}
+
+
+def squad_paragraph(context: str = "Ada Marl wrote it in Esk, in 1901.", **changes) -> dict:
+    """A paragraph with one question; keyword arguments replace the question's fields."""
+    answers = [{"text": "Esk", "answer_start": 21}, {"text": "in Esk", "answer_start": 18}]
+    return {
+        "context": context,
+        "qas": [{"id": "q1", "question": "Where was it written?", "answers": answers, **changes}],
+    }
+
+
+def squad_columns(**changes) -> dict:
+    """The same question as the Hub has it; keyword arguments replace columns."""
+    return {
+        "id": "q1",
+        "title": "Dune_Song",
+        "context": "Ada Marl wrote it in Esk, in 1901.",
+        "question": "Where was it written?",
+        "answers": {"text": ["Esk", "in Esk"], "answer_start": [21, 18]},
+        **changes,
+    }

@@ -7,12 +7,13 @@ import pytest
 
 from solopo_llamafactory.common.errors import Skip
 from solopo_llamafactory.questions.contexts import Synthesizer
-from solopo_llamafactory.questions.prompts import body, heading
 from solopo_llamafactory.questions.sources import Document, MusiqueSource
 from solopo_llamafactory.questions.text import answer_words, has_answer, normalize
+from solopo_llamafactory.questions.wording import WORDINGS
 from tests.helpers.questions import WordRenderer, demo_questions, paragraph, record, write_lines
 
 
+COT = WORDINGS["cot"]
 QUESTIONS = demo_questions()
 SHORT, LONG = 320, 1200
 
@@ -52,8 +53,8 @@ def test_budgets_evidence_and_distractors(surplus):
                 for text, doc in every.items()
                 if text not in documents and not has_answer(f" {normalize(text)} ", words)
             ]
-            number = heading(len(documents) + 1)
-            smallest = min(sum(renderer.piece_lengths([body(doc), number])) for doc in usable)
+            number = COT.heading(len(documents) + 1)
+            smallest = min(sum(renderer.piece_lengths([COT.body(doc), number])) for doc in usable)
             if surplus >= 0:
                 assert budget - context.tokens < smallest
 

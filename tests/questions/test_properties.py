@@ -5,12 +5,13 @@ from hypothesis import strategies as st
 
 from solopo_llamafactory.common.errors import Skip
 from solopo_llamafactory.questions.contexts import Synthesizer
-from solopo_llamafactory.questions.prompts import body, heading
 from solopo_llamafactory.questions.sources import Document, Question
 from solopo_llamafactory.questions.text import answer_words, has_answer, normalize
+from solopo_llamafactory.questions.wording import WORDINGS
 from tests.helpers.questions import WordRenderer
 
 
+COT = WORDINGS["cot"]
 WORDS = [
     "amber",
     "Basin",
@@ -75,7 +76,7 @@ def test_contexts(questions, budget, seed, surplus):
             assert context.tokens == renderer.count(context.prompt)
             assert context.tokens <= limit or limit == 0
             for position, document in zip(context.positions, question.evidence):  # verbatim
-                assert heading(position) + body(document) in context.prompt
+                assert COT.heading(position) + COT.body(document) in context.prompt
             assert all(0 <= depth <= 1 for depth in context.depths)
             others = [text for i, text in enumerate(parts(context.prompt), 1) if i not in context.positions]
             assert len(others) == context.documents - len(question.evidence)
@@ -105,8 +106,8 @@ def parts(prompt: str) -> list[str]:
     ]
     found, number = [], 1
     while context:
-        assert context.startswith(heading(number))
-        text, context = context.removeprefix(heading(number)).split("\n\n", 1)
+        assert context.startswith(COT.heading(number))
+        text, context = context.removeprefix(COT.heading(number)).split("\n\n", 1)
         found.append(text)
         number += 1
     return found

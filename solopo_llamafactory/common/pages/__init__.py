@@ -9,6 +9,7 @@ TITLES = {
     "musique": "MuSiQue",
     "hotpotqa": "HotpotQA",
     "2wikimultihopqa": "2WikiMultihopQA",
+    "squad": "SQuAD",
     "demo": "Demo corpus",
     "two_hop": "Made-up two-hop questions",
 }

@@ -8,13 +8,14 @@ from .generic import GenericSource
 from .hotpotqa import HotpotqaSource
 from .musique import DemoSource, MusiqueSource
 from .questions import Document, Hop, Question
+from .squad import SquadSource
 from .two_hop import TwoHopSource
 from .twowiki import TwoWikiSource
 
 
 SOURCES = {
     source.name: source
-    for source in (MusiqueSource, HotpotqaSource, TwoWikiSource, GenericSource, DemoSource, TwoHopSource)
+    for source in (MusiqueSource, HotpotqaSource, TwoWikiSource, SquadSource, GenericSource, DemoSource, TwoHopSource)
 }
 
 
@@ -25,6 +26,8 @@ ADVICE = {
     "distractor setting (hotpot_train_v1.1.json or hotpotqa/hotpot_qa:distractor)",
     "no supporting paragraph": "files for a leaderboard come without them, so give a train or dev file",
     "unanswerable": "half of musique_full is, so give musique_ans",
+    "impossible": "SQuAD 2.0 has such ones beside the others, so give a file that has others, too",
+    "answer not in its paragraph": "the paragraphs or the answers were changed, so give the original file",
     "no evidence": "list under `evidence` the paragraphs that hold the answer",
     "no answer": "list under `answers` what counts as right",
     "yes/no answer": "they cannot be judged by what stands in a text, so give other questions",
