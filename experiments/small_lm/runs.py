@@ -88,6 +88,7 @@ class Workspace:
                 n=size.n,
                 temperature=size.temperature,
                 max_new_tokens=size.sampled_tokens,
+                engine_args=engine_args(),
                 dataset_info=str(self.pairs(seed).with_name("dataset_info.json")),
                 seed=seed,
             )
@@ -142,7 +143,7 @@ class Workspace:
             "dataset_dir": str(self.pairs(unit.seed).parent),
             # One a view and a process: the tokens differ, and two processes cannot make one folder.
             "tokenized_path": str(self.folder / "tokens" / f"{unit.seed}_{unit.view}_{os.getpid()}"),
-            "cutoff_len": size.long_tokens + 4 * size.sampled_tokens,
+            "cutoff_len": size.long_tokens + 2 * size.sampled_tokens,
             "preprocessing_num_workers": min(8, os.cpu_count() or 1),
             "per_device_train_batch_size": size.batch_size,
             "gradient_accumulation_steps": size.accumulation,
@@ -179,7 +180,7 @@ class Workspace:
             lengths=size.lengths[part],
             depths=list(size.depths),
             num_questions=size.questions[part],
-            models=[{"name": name, "model_name_or_path": str(model)}],
+            models=[{"name": name, "model_name_or_path": str(model), "engine_args": engine_args()}],
             max_new_tokens=size.answer_tokens,
             seed=EVAL_SEED,
             output=str(self.folder / part),
@@ -234,6 +235,11 @@ class Workspace:
             "right": counts["sub_em"],
             "cut_off": counts["cut_off"],
         }
+
+
+def engine_args() -> dict:
+    """All models answer in the base's precision on a GPU; trained ones are saved in float32."""
+    return {"infer_dtype": "bfloat16"} if torch.cuda.is_available() else {}
 
 
 def forget() -> None:

@@ -24,7 +24,7 @@ class Size:
     n: int = 16
     temperature: float = 0.85
     pairs: int = 640
-    pairs_per_question: int = 3
+    pairs_per_question: int = 2
     steps: int = 40
     batch_size: int = 4
     accumulation: int = 4
@@ -33,7 +33,7 @@ class Size:
     )
     questions: dict[str, int] = field(default_factory=lambda: {"dev": 100, "test": 200})
     depths: tuple[float, ...] = (0.0, 0.5, 1.0)
-    sampled_tokens: int = 32
+    sampled_tokens: int = 64
     answer_tokens: int = 32
 
 
