@@ -2,8 +2,9 @@
 
 import json
 import os
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,20 +13,38 @@ from .json_records import read_json_records
 
 
 @contextmanager
-def atomic_writer(path: str | Path) -> Iterator[TextIO]:
-    """Opens a file beside `path` that takes its place when all went well and is removed when not."""
-    folder = os.path.dirname(os.path.abspath(path))
-    temporary = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}.tmp")
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a path beside `path`, of the same suffix, whose file takes its place when all went well and is removed when not.
+
+    The folder is made where it is missing.
+
+    Raises:
+        OSError: when the folder or the file cannot be written; a file that was at `path` stays.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Two processes may write the same file, on two machines, too.
+    unfinished = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
-        os.makedirs(folder, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        with suppress(OSError):
+            unfinished.unlink()
+
+
+@contextmanager
+def atomic_writer(path: str | Path) -> Iterator[TextIO]:
+    """Open a text file as `atomic_path` does.
+
+    Raises:
+        SolopoError: when it cannot be written.
+    """
+    try:
+        with atomic_path(path) as unfinished, open(unfinished, "w", encoding="utf-8", newline="\n") as file:
             yield file
-        os.replace(temporary, path)
     except OSError as error:
         raise SolopoError(f"'{path}' cannot be written ({error}): give another output.") from None
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
 
 
 def write_json(path: Path, value: Any) -> None:

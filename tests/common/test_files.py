@@ -3,7 +3,7 @@
 import pytest
 
 from solopo_llamafactory.common.errors import SolopoError
-from solopo_llamafactory.common.files import atomic_writer, read_json, read_rows, write_json
+from solopo_llamafactory.common.files import atomic_path, atomic_writer, read_json, read_rows, write_json
 
 
 def test_the_old_file_stays_when_writing_fails(tmp_path):
@@ -14,6 +14,20 @@ def test_the_old_file_stays_when_writing_fails(tmp_path):
         raise RuntimeError
     assert [item.name for item in tmp_path.iterdir()] == ["out.jsonl"] and path.read_text() == "old"
     with pytest.raises(SolopoError, match="cannot be written"), atomic_writer(path / "below.jsonl"):
+        pass
+
+
+def test_a_file_of_another_writer(tmp_path):
+    """Whoever writes gets a path of the same suffix; what is left unfinished goes."""
+    path = tmp_path / "new" / "out.png"
+    with atomic_path(path) as unfinished:
+        assert unfinished.suffix == ".png" and unfinished.parent == path.parent and unfinished != path
+        unfinished.write_bytes(b"old")
+    with pytest.raises(RuntimeError), atomic_path(path) as unfinished:
+        unfinished.write_bytes(b"new")
+        raise RuntimeError
+    assert [item.name for item in path.parent.iterdir()] == ["out.png"] and path.read_bytes() == b"old"
+    with pytest.raises(OSError), atomic_path(path / "below.png"):
         pass
 
 
