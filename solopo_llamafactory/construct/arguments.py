@@ -132,14 +132,6 @@ class BuildArguments(SamplingArguments, SourceArguments):
                 if path and os.path.exists(path) and os.path.exists(written) and os.path.samefile(path, written):
                     raise SolopoError(f"{key} and output are the same file '{path}': write another output.")
 
-    def check_sampling(self) -> None:
-        super().check_sampling()
-        if self.infer_backend == "templated" and self.source not in ("musique", "demo"):
-            raise SolopoError(
-                f"infer_backend is templated and source is {self.source}: templated answers need MuSiQue's decomposition "
-                "of questions, so name a model or a server."
-            )
-
     @property
     def long_budgets(self) -> list[int]:
         """The sizes of long prompts, one or several."""

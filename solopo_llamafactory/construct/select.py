@@ -95,21 +95,10 @@ def count_pairs(
 
 
 def pick(samples: Sequence[Sample], policy: str, rng: random.Random) -> str:
-    """One of the samples' texts.
-
-    Raises:
-        SolopoError: for `likeliest` where a sample has no log-prob.
-    """
+    """One of the samples' texts."""
     if policy == "random":
         return rng.choice(samples).text
-    if policy == "shortest":
-        return min(samples, key=lambda sample: (len(sample.text), sample.text)).text
-    if any(sample.logp is None for sample in samples):
-        raise SolopoError(
-            "policy is likeliest and the samples have no log-probabilities: write random or shortest, or delete "
-            "samples.jsonl and sample with this policy through a server that gives them."
-        )
-    return max(samples, key=lambda sample: (sample.logp, sample.text)).text
+    return min(samples, key=lambda sample: (len(sample.text), sample.text)).text
 
 
 def select(args: BuildArguments, renderer: Renderer | None = None, marks: Marks = Marks()) -> dict:
@@ -305,7 +294,7 @@ def make_meta(args: BuildArguments, row: dict, answer_tokens: Sequence[int]) -> 
         "evidence": [document["title"] for document in row["evidence"]],
         **row["meta"],
         "infer_backend": args.infer_backend,
-        "model": None if args.infer_backend == "templated" else args.model_name_or_path,
+        "model": args.model_name_or_path,
         "policy": args.policy,
         "remove_thoughts": args.remove_thoughts,
         "answer_tokens": dict(zip(("chosen", "rejected"), answer_tokens)),

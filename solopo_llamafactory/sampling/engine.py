@@ -27,11 +27,6 @@ class EngineSampler:
                 f"infer_backend is {backend} and {backend} is not installed: run `pip install {backend}`, or write "
                 "huggingface, or openai with a server's base_url."
             )
-        if args.policy == "likeliest":
-            raise SolopoError(
-                f"policy is likeliest and the {backend} engine gives no log-probs: write random or shortest, or sample "
-                "through a server (infer_backend: openai)."
-            )
         self.args = args
         self.workers = 1 if backend == "huggingface" else args.concurrency
         self._lock = Lock()

@@ -57,14 +57,13 @@ MOST_USELESS = 20  # first samples, of MOST_FAILURES questions or more
 
 @dataclass(frozen=True)
 class Sample:
-    """One answer, and its tokens' mean log-prob, if known.
+    """One answer.
 
     `finish` is `stop`, `length` where it was cut off, or a server's word for another end (content_filter, tool_calls ...).
     """
 
     text: str
     finish: str
-    logp: float | None = None
 
 
 class SampleError(Exception):
@@ -162,9 +161,7 @@ class Settings:
     """Digest of all that shapes the samples of a row; a model's files are looked at once."""
 
     def __init__(self, args: SamplingArguments) -> None:
-        self._shaping = {key: getattr(args, key) for key in SHAPING}
-        if args.infer_backend != "templated":
-            self._shaping["neutral"] = NEUTRAL
+        self._shaping = {key: getattr(args, key) for key in SHAPING} | {"neutral": NEUTRAL}
         if args.infer_backend == "huggingface":  # each group has its own seed
             self._shaping["samples_per_call"] = args.samples_per_call
             if (args.batch_size or 1) > 1 and args.temperature > 0:
@@ -280,7 +277,9 @@ def _parse(
     """The line's question with its samples; nothing for one that is not among `rows`."""
     try:
         row = json.loads(line)
-        id, made_with, samples = row["id"], row["settings"], [Sample(**each) for each in row["samples"]]
+        # Earlier versions wrote log-probs beside them.
+        samples = [Sample(each["text"], each["finish"]) for each in row["samples"]]
+        id, made_with = row["id"], row["settings"]
     except (KeyError, TypeError, ValueError):
         raise SolopoError(
             f"'{path}' line {number} is no row of samples: remove this line, and its question is sampled again."

@@ -6,10 +6,6 @@ from .loop import Sampler
 
 def make_sampler(args: SamplingArguments) -> Sampler:
     """What writes answers. Imports are here, so that a server needs no engine and an engine no client."""
-    if args.infer_backend == "templated":
-        from .templated import TemplatedSampler
-
-        return TemplatedSampler(args)
     if args.infer_backend == "openai":
         from .server import ServerSampler
 

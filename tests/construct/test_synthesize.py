@@ -16,7 +16,7 @@ from tests.helpers.questions import CORPUS, WordRenderer, record, write_lines
 def args(tmp_path):
     def make(**changes) -> BuildArguments:
         files = {"input": str(CORPUS), "output": str(tmp_path / "out.jsonl"), "tokenizer": "x", "template": "qwen"}
-        sizes = {"source": "demo", "short_tokens": 320, "long_tokens": 1200, "num_contexts": 100}
+        sizes = {"source": "musique", "short_tokens": 320, "long_tokens": 1200, "num_contexts": 100}
         return BuildArguments(**{**files, **sizes, "preprocessing_num_workers": 1, **changes})
 
     return make
@@ -39,7 +39,7 @@ def test_rows(args):
     for row in read(args().contexts_path):
         meta = row["meta"]
         assert meta["tokens"]["long"] == WordRenderer().count(row["long_prompt"]) <= meta["budgets"]["long"] == 1200
-        assert row["hops"] == len(row["evidence"]) and row["answers"] and meta["licence"] == "Apache-2.0"
+        assert row["hops"] == len(row["evidence"]) and row["answers"] and meta["licence"] == "CC BY 4.0"
         for view in ("short", "long"):
             positions, documents = meta["evidence_positions"][view], meta["documents"][view]
             depths = [(position - 1) / (documents - 1) for position in positions]

@@ -43,7 +43,7 @@ def make_args(tmp_path):
         ({"models": [{"name": "a", "window": 0}]}, "window of model 'a' is 0"),
         ({"models": [{"name": "a", "engine_args": {"temperature": 1}}]}, "engine_args of model 'a' has temperature"),
         ({"models": [{"name": "a", "infer_backend": "openai"}]}, "model 'a': infer_backend is openai and base_url is"),
-        ({"models": [{"name": "a", "infer_backend": "templated"}]}, "infer_backend is 'templated': write huggingface"),
+        ({"models": [{"name": "a", "infer_backend": "tensorrt"}]}, "infer_backend is 'tensorrt': write huggingface"),
         ({"lengths": [2000, 1000]}, r"lengths is \[2000, 1000\]: write numbers of tokens from short to long"),
         ({"lengths": [1000, 1000]}, "each once"),
         ({"lengths": [0, 1000]}, "lengths is"),

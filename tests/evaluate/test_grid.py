@@ -39,7 +39,7 @@ def test_every_question_in_every_cell_within_its_length(make_args, task):
         documents = parts(row["prompt"])
         assert len(documents) == row["documents"]
         assert [documents[position - 1].split("\n")[0] for position in row["positions"]] == row["evidence"]
-        assert row["prompt"].endswith(row["question"]) and row["licence"] == "Apache-2.0"
+        assert row["prompt"].endswith(row["question"]) and row["licence"] == "CC BY 4.0"
     assert list(cells) == [(length, depth) for length in args.lengths for depth in args.depths]
     (questions,) = {tuple(each) for each in cells.values()}
     assert len(questions) == len(set(questions)) == 12

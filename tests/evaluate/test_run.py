@@ -122,7 +122,7 @@ def test_a_server_that_dies_midway_and_the_same_command_again(tmp_path, model, s
     served = {"infer_backend": "openai", "base_url": server.url}
     names, folder, config = ("base", "trained"), tmp_path / "out", tmp_path / "eval.yaml"
     values = {
-        "source": "demo",
+        "source": "musique",
         "input": str(CORPUS),
         "tokenizer": model,
         "template": "qwen",
@@ -170,7 +170,7 @@ def test_a_model_that_says_nothing_is_named_in_the_results(tmp_path, model, serv
     silent = {"role": "assistant", "content": None, "reasoning_content": "It is Esk."}
     server.misbehave = lambda request, number: (200, server.completion(request, message=silent))
     config, folder = tmp_path / "eval.yaml", tmp_path / "out"
-    values = {"source": "demo", "input": str(CORPUS), "tokenizer": model, "template": "qwen", "lengths": [600, 900]}
+    values = {"source": "musique", "input": str(CORPUS), "tokenizer": model, "template": "qwen", "lengths": [600, 900]}
     values |= {"depths": [0, 1], "num_questions": 12, "preprocessing_num_workers": 1, "concurrency": 4}
     served = {"name": "base", "model_name_or_path": "served", "infer_backend": "openai", "base_url": server.url}
     config.write_text(json.dumps(values | {"models": [served], "output": str(folder)}))

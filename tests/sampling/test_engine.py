@@ -238,8 +238,6 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(tmp_path, monkeypat
     monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SolopoError, match="vllm is not installed: run `pip install vllm`"):
         EngineSampler(arguments(tmp_path, infer_backend="vllm"))
-    with pytest.raises(SolopoError, match="the huggingface engine gives no log-probs"):
-        EngineSampler(arguments(tmp_path, policy="likeliest"))
 
 
 class FakeChatModel:

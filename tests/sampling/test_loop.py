@@ -16,13 +16,13 @@ from solopo_llamafactory.common.errors import Skip, SolopoError
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.synthesize import read_contexts
 from solopo_llamafactory.sampling import loop
-from solopo_llamafactory.sampling.loop import Counts, Sample, SampleError, Settings, seed_of
+from solopo_llamafactory.sampling.loop import Counts, Sample, SampleError, Settings, read_samples, seed_of
 from solopo_llamafactory.sampling.marks import Marks
 from tests.helpers.questions import CORPUS, write_lines
 
 
 def arguments(tmp_path, **changes) -> BuildArguments:
-    values = {"source": "demo", "input": str(CORPUS), "tokenizer": "some/model", "template": "qwen", "n": 2}
+    values = {"source": "musique", "input": str(CORPUS), "tokenizer": "some/model", "template": "qwen", "n": 2}
     return BuildArguments(**{**values, "output": str(tmp_path / "pairs.jsonl"), **changes})
 
 
@@ -58,7 +58,7 @@ class FakeSampler:
         self.asked.append(row["id"])
         if row["id"] in self.failing:
             raise SampleError(f"{row['id']} is too long")
-        return [Sample("Esk", "stop", -0.5), Sample("Orm" if row["id"] in self.usable else "Esk", "stop", -0.7)]
+        return [Sample("Esk", "stop"), Sample("Orm" if row["id"] in self.usable else "Esk", "stop")]
 
 
 def is_enough(row: dict, samples: list[Sample]) -> bool:
@@ -84,8 +84,8 @@ def test_rows_come_in_file_order_until_enough_are_usable(tmp_path, capsys):
         "id": "q1",
         "settings": Settings(args)(rows[1]),
         "samples": [
-            {"text": "Esk", "finish": "stop", "logp": -0.5},
-            {"text": "Orm", "finish": "stop", "logp": -0.7},
+            {"text": "Esk", "finish": "stop"},
+            {"text": "Orm", "finish": "stop"},
         ],
     }
     assert "usable=2/2" in capsys.readouterr().err
@@ -126,7 +126,7 @@ def test_a_sampler_sees_no_long_prompt_and_text_survives(tmp_path):
 
     sample(args, Sampler(), is_enough, wanted=1)
     assert seen == [question(0)]
-    assert finished(args)[0]["samples"] == [{"text": "zwei\nZeilen\u2028é 💡 ?", "finish": "length", "logp": None}]
+    assert finished(args)[0]["samples"] == [{"text": "zwei\nZeilen\u2028é 💡 ?", "finish": "length"}]
 
 
 def test_workers_ask_in_parallel_and_no_more_than_allowed(tmp_path):
@@ -357,6 +357,20 @@ def test_a_file_of_an_earlier_version_is_refused_in_a_sentence(tmp_path, monkeyp
         sample(args, FakeSampler(), is_enough)
     with pytest.raises(SolopoError, match="or by an earlier version, which let a server's .* defaults in: delete the"):
         sample(args, FakeSampler(), is_enough)
+
+
+def test_rows_that_an_earlier_version_wrote_are_taken(tmp_path):
+    """With the settings' digest of that version, and with log-probs beside each sample."""
+    server = {"infer_backend": "openai", "base_url": "http://one:1/v1"}
+    args = arguments(tmp_path, **server)
+    write_contexts(args, 1)
+    samples = [{"text": "Esk", "finish": "stop", "logp": None}, {"text": "Orm", "finish": "length", "logp": -0.5}]
+    write_lines(args.samples_path, {"id": "q0", "settings": "f007dc6cc65a859f", "samples": samples})
+    assert sample(args, FakeSampler(), is_enough, wanted=1).usable == 1
+    assert list(read_samples(args, args.samples_path, {"q0": question(0)})) == [
+        ("q0", [Sample("Esk", "stop"), Sample("Orm", "length")])
+    ]
+    assert Settings(arguments(tmp_path))(question(0)) == "3a616d03baa6c77b"
 
 
 def test_rows_of_an_earlier_synthesis_stay_and_are_ignored(tmp_path):

@@ -303,19 +303,6 @@ def test_tokens_decide_where_the_word_does_not(tmp_path, server, reason, tokens,
     assert {each.finish for each in ServerSampler(args)(question(0))} == {finish}
 
 
-def test_log_probs(tmp_path, server):
-    tokens = [{"token": "a", "logprob": -0.5, "top_logprobs": []}, {"token": "b", "logprob": -1.5, "top_logprobs": []}]
-    server.misbehave = lambda request, number: (200, server.completion(request, logprobs={"content": tokens}))
-    args = server_arguments(tmp_path, server.url, policy="likeliest")
-    assert {each.logp for each in ServerSampler(args)(question(0))} == {-1.0}
-    assert server.requests[0]["logprobs"] is True
-    assert {each.logp for each in ServerSampler(server_arguments(tmp_path, server.url))(question(0))} == {None}
-    assert "logprobs" not in server.requests[-1]
-    server.misbehave = lambda request, number: None
-    with pytest.raises(SolopoError, match="sends no log-probs"):
-        ServerSampler(args)(question(0))
-
-
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
 def test_passing_errors_are_sat_out(tmp_path, server, status):
     server.misbehave = lambda request, number: (status, {"error": {"message": "busy"}}) if number <= 2 else None
