@@ -30,6 +30,7 @@ from solopo_llamafactory.sampling import engine as engines
 from solopo_llamafactory.sampling import loop as sampling
 from solopo_llamafactory.sampling import streaming
 from solopo_llamafactory.sampling.arguments import SamplingArguments
+from solopo_llamafactory.sampling.base import Sample
 from solopo_llamafactory.sampling.engine import EngineSampler
 
 from .cells import JITTER, TINY_FACTOR
@@ -227,7 +228,7 @@ class _OldWay:
     def __init__(self, sampler: EngineSampler) -> None:
         self.workers, self.together, self._sampler = sampler.workers, sampler.together, sampler
 
-    def __call__(self, row: dict) -> list[sampling.Sample]:
+    def __call__(self, row: dict) -> list[Sample]:
         return self._sampler(row)
 
 

@@ -4,6 +4,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from ..common.config import check_types, require
 from ..common.errors import SolopoError
@@ -47,6 +48,10 @@ class BuildArguments(SamplingArguments, SourceArguments):
         metadata={"help": "Count each finished prompt's tokens once more. Without it budgets rest on sums of parts."},
     )
     # Selection
+    policy: Literal["random", "shortest"] = field(
+        default="random",
+        metadata={"help": "Which of the right answers is chosen, and which of the wrong ones rejected."},
+    )
     num_examples: int = field(
         default=5000,
         metadata={"help": "Training pairs to write at most."},

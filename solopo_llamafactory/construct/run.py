@@ -5,7 +5,8 @@ from functools import partial
 
 from ..common.counts import reasons
 from ..questions.rendering import Renderer
-from ..sampling.loop import Sampler, sample
+from ..sampling.base import Sampler
+from ..sampling.loop import sample
 from ..sampling.marks import Marks, make_marks
 from ..sampling.samplers import make_sampler
 from .arguments import BuildArguments

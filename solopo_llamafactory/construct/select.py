@@ -17,7 +17,8 @@ from ..common.files import atomic_writer, read_json, read_rows, write_json, writ
 from ..questions.rendering import Renderer
 from ..questions.sub_em import MARKERS, mentions_after_marker, sub_em
 from ..questions.text import normalize
-from ..sampling.loop import Sample, read_samples
+from ..sampling.answer_file import read_samples
+from ..sampling.base import Sample
 from ..sampling.marks import CUT_OFF, NO_ANSWER, Marks, remarks
 from .arguments import BuildArguments
 from .synthesize import read_contexts

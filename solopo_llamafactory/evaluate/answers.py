@@ -7,7 +7,9 @@ from threading import Lock
 
 from ..common.errors import Skip, SolopoError
 from ..common.files import read_json, write_json
-from ..sampling.loop import Sample, SampleError, Sampler, TooLongError, finished, sample
+from ..sampling.answer_file import finished
+from ..sampling.base import Sample, SampleError, Sampler, TooLongError
+from ..sampling.loop import sample
 from ..sampling.marks import Marks
 from ..sampling.samplers import make_sampler
 from .arguments import EvalArguments, EvalModel

@@ -103,10 +103,6 @@ class SamplingArguments(RequestArguments):
             "such group has a seed of its own."
         },
     )
-    policy: Literal["random", "shortest"] = field(
-        default="random",
-        metadata={"help": "Which of the right answers is chosen, and which of the wrong ones rejected."},
-    )
 
     def __post_init__(self) -> None:
         check_types(self)

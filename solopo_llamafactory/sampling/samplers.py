@@ -1,7 +1,7 @@
 """Which sampler asks a model."""
 
 from .arguments import SamplingArguments
-from .loop import Sampler
+from .base import Sampler
 
 
 def make_sampler(args: SamplingArguments) -> Sampler:

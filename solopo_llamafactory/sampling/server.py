@@ -8,7 +8,7 @@ from typing import Any
 
 from ..common.errors import SolopoError
 from .arguments import SamplingArguments
-from .loop import NEUTRAL, Sample, SampleError, TooLongError, hide_key, reason, seed_of
+from .base import NEUTRAL, Sample, SampleError, TooLongError, hide_key, reason, seed_of
 
 
 PATIENCE = 20.0  # seconds for the first sign of life

@@ -12,7 +12,8 @@ from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.select import choose_held_out, count_pairs, judge, pick, select
 from solopo_llamafactory.questions.wording import WORDINGS
-from solopo_llamafactory.sampling.loop import Sample, Settings
+from solopo_llamafactory.sampling.answer_file import Settings
+from solopo_llamafactory.sampling.base import Sample
 from solopo_llamafactory.sampling.marks import Marks
 from tests.helpers.questions import CORPUS, WordRenderer, write_lines
 

@@ -2,7 +2,7 @@
 
 from solopo_llamafactory.questions.sources import MusiqueSource, Question
 from solopo_llamafactory.questions.sub_em import mentions
-from solopo_llamafactory.sampling.loop import Sample
+from solopo_llamafactory.sampling.base import Sample
 
 
 class WorkedAnswers:

@@ -16,8 +16,8 @@ from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.synthesize import read_contexts
 from solopo_llamafactory.sampling import engine
+from solopo_llamafactory.sampling.base import Sample, SampleError, seed_of
 from solopo_llamafactory.sampling.engine import EngineSampler
-from solopo_llamafactory.sampling.loop import Sample, SampleError, seed_of
 from tests.helpers.questions import write_lines
 from tests.sampling.test_loop import arguments, context, question, sample, write_contexts
 

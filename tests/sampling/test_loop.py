@@ -15,8 +15,10 @@ import pytest
 from solopo_llamafactory.common.errors import Skip, SolopoError
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.synthesize import read_contexts
-from solopo_llamafactory.sampling import loop
-from solopo_llamafactory.sampling.loop import Counts, Sample, SampleError, Settings, read_samples, seed_of
+from solopo_llamafactory.sampling import answer_file, loop
+from solopo_llamafactory.sampling.answer_file import Settings, read_samples
+from solopo_llamafactory.sampling.base import Sample, SampleError, seed_of
+from solopo_llamafactory.sampling.loop import Counts
 from solopo_llamafactory.sampling.marks import Marks
 from tests.helpers.questions import CORPUS, write_lines
 
@@ -353,7 +355,7 @@ def test_a_file_of_an_earlier_version_is_refused_in_a_sentence(tmp_path, monkeyp
     args = arguments(tmp_path)
     write_contexts(args, 2)
     with monkeypatch.context() as earlier:
-        earlier.setattr(loop, "NEUTRAL", {})
+        earlier.setattr(answer_file, "NEUTRAL", {})
         sample(args, FakeSampler(), is_enough)
     with pytest.raises(SolopoError, match="or by an earlier version, which let a server's .* defaults in: delete the"):
         sample(args, FakeSampler(), is_enough)

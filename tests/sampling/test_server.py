@@ -22,7 +22,7 @@ from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.run import run_build
 from solopo_llamafactory.sampling import server as server_module
-from solopo_llamafactory.sampling.loop import SampleError, TooLongError
+from solopo_llamafactory.sampling.base import SampleError, TooLongError
 from solopo_llamafactory.sampling.server import ServerSampler
 from tests.helpers.questions import ROOT, write_lines
 from tests.helpers.runs import command_environment

@@ -10,8 +10,8 @@ from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.synthesize import read_contexts
 from solopo_llamafactory.generation.rows import Rows
 from solopo_llamafactory.sampling import streaming
+from solopo_llamafactory.sampling.base import Sample, SampleError
 from solopo_llamafactory.sampling.engine import EngineSampler
-from solopo_llamafactory.sampling.loop import Sample, SampleError
 from tests.helpers.questions import write_lines
 from tests.sampling.test_engine import LENGTHS, make_args, run, uneven  # noqa: F401 (a fixture)
 from tests.sampling.test_loop import context, question
