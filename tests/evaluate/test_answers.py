@@ -10,7 +10,7 @@ from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.evaluate.answers import ask_models
 from tests.helpers.evaluation import eval_arguments
 from tests.helpers.questions import write_lines
-from tests.sampling.test_server import FakeServer
+from tests.helpers.servers import FakeServer
 
 
 pytest.importorskip("openai")
@@ -20,13 +20,6 @@ MAX_NEW_TOKENS = 100
 @pytest.fixture
 def make_args(tmp_path):
     return partial(eval_arguments, tmp_path)
-
-
-@pytest.fixture
-def server():
-    fake = FakeServer()
-    yield fake
-    fake.close()
 
 
 @pytest.fixture

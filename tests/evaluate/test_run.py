@@ -106,17 +106,6 @@ def test_base_adapter_and_yarn_in_one_run(tmp_path, model, adapter, loaded):
     assert kept == {name: args.answers_path(name).stat().st_mtime_ns for name in answers}
 
 
-@pytest.fixture
-def server():
-    """A made-up server; it takes the client's package."""
-    pytest.importorskip("openai")
-    from tests.sampling.test_server import FakeServer
-
-    fake = FakeServer()
-    yield fake
-    fake.close()
-
-
 def test_a_server_that_dies_midway_and_the_same_command_again(tmp_path, model, server, capsys):
     """Of two models, the first is finished and the second is not: the command says so, and scores what is there."""
     served = {"infer_backend": "openai", "base_url": server.url}
