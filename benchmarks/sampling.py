@@ -26,6 +26,7 @@ from pathlib import Path
 
 import torch
 
+from solopo_llamafactory.common.markdown import table
 from solopo_llamafactory.sampling import engine as engines
 from solopo_llamafactory.sampling import loop as sampling
 from solopo_llamafactory.sampling import streaming
@@ -134,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
                         f"{case.name}: {row['seconds']:.1f} s, {row['answers_per_second']:.3g} answers/s", flush=True
                     )
     print(f"\n{facts['machine']}, {', '.join(f'{name} {number}' for name, number in facts['versions'].items())}\n")
-    print(table(rows))
+    print(markdown(rows))
     return int(not equal)
 
 
@@ -285,10 +286,22 @@ def say_resumed(sampler: EngineSampler, folder: Path) -> None:
     )
 
 
-def table(rows: list[dict]) -> str:
+def markdown(rows: list[dict]) -> str:
     """One line a row, in Markdown; a ratio is to the fastest row of `generate` for the same questions."""
-    lines = ["| model | prompt | answers | engine | batch_size | questions | s | answers/s | tokens/s | times | GiB |"]
-    lines.append("|---|---|---|---|---|---|---|---|---|---|---|")
+    header = [
+        "model",
+        "prompt",
+        "answers",
+        "engine",
+        "batch_size",
+        "questions",
+        "s",
+        "answers/s",
+        "tokens/s",
+        "times",
+        "GiB",
+    ]
+    lines = []
     for row in rows:
         alike = [o for o in rows if all(o[key] == row[key] for key in ("shape", "tokens", "n"))]
         rates = [other["answers_per_second"] for other in alike if other["engine"] == "generate"]
@@ -296,8 +309,8 @@ def table(rows: list[dict]) -> str:
         cells = [row["shape"], row["tokens"], f"{row['n']} drawn" if row["n"] else "greedy", row["engine"]]
         cells += [row["batch_size"] or "", row["questions"], f"{row['seconds']:.1f}"]
         cells += [f"{row['answers_per_second']:.3g}", f"{row['tokens_per_second']:.0f}", times, row["peak_gib"]]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return table(header, lines)
 
 
 def machine() -> str:
