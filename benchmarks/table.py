@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from solopo_llamafactory.common.files import atomic_writer
 from solopo_llamafactory.data.cost import ModelShape, packed_row_load, padded_long_load
 from solopo_llamafactory.data.sequences import sequences_of
 
@@ -44,7 +45,8 @@ def write_report(results: Path) -> str:
     text = markdown(rows)
     for picture in pictures:
         text += f"\n![{picture.stem}]({picture.name})\n"
-    results.with_suffix(".md").write_text(text, encoding="utf-8")
+    with atomic_writer(results.with_suffix(".md")) as file:
+        file.write(text)
     return text
 
 

@@ -12,7 +12,7 @@ import yaml
 from llamafactory.train.tuner import run_exp
 
 import solopo_llamafactory
-from solopo_llamafactory.common.files import write_json
+from solopo_llamafactory.common.files import atomic_writer, write_json
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.run import run_build
 from solopo_llamafactory.evaluate.arguments import EvalArguments
@@ -77,7 +77,8 @@ def main() -> None:
         if not finished.is_file():
             write_json(finished, run_demo(arguments.output / seed, int(seed)))
         results[seed] = json.loads(finished.read_text())
-    (arguments.output / "table.md").write_text(markdown(results))
+    with atomic_writer(arguments.output / "table.md") as file:
+        file.write(markdown(results))
     print(markdown(results))
     print(f"In {arguments.output}: table.md, and a folder a seed.", file=sys.stderr)
 

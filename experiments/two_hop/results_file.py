@@ -1,9 +1,10 @@
 """From the scores of all seeds to a table and a picture."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
+
+from solopo_llamafactory.common.files import atomic_path, atomic_writer, write_json
 
 from .methods import Method
 
@@ -124,11 +125,13 @@ def draw(results: dict, path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, loc="lower left")
     figure.axes[0].set_ylabel("right answers (%)")
-    figure.savefig(path, dpi=90)
+    with atomic_path(path) as unfinished:
+        figure.savefig(unfinished, dpi=90)
 
 
 def write(results: dict, folder: Path) -> None:
     """results.json, table.md and accuracy.png."""
-    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    (folder / "table.md").write_text(markdown(results))
+    write_json(folder / "results.json", results)
+    with atomic_writer(folder / "table.md") as file:
+        file.write(markdown(results))
     draw(results, folder / "accuracy.png")

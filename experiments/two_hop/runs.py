@@ -194,7 +194,7 @@ class Seed:
         return path.is_file() and json.loads(path.read_text()) == arguments
 
     def _finish(self, folder: Path, arguments: dict) -> None:
-        (folder / "finished").write_text(json.dumps(arguments))
+        write_json(folder / "finished", arguments)
 
 
 class StepClock(TrainerCallback):
