@@ -8,6 +8,7 @@ from typing import Any
 
 from ..common.errors import SolopoError
 from ..common.files import atomic_writer
+from ..common.markdown import table
 
 
 # arXiv 2505.11166, Qwen2.5-7B-Instruct, percent: LongBench-v1 QA, RULER QA, NIAH-Plus.
@@ -229,13 +230,14 @@ def shared_cells(models: list[Results]) -> tuple[dict[str, set[tuple[str, str]]]
 def averages_table(models: list[Results], shared: dict[str, set[tuple[str, str]]]) -> str:
     """Rows: the models, then the paper's. Columns: the paper's three and what else was measured."""
     columns = [column for column in (*AVERAGES, "NIAH-Plus") if column in shared or column in PAPER_COLUMNS]
-    rows = [["model", *(column + lengths_text(shared.get(column, ())) for column in columns)]]
+    header = ["model", *(column + lengths_text(shared.get(column, ())) for column in columns)]
+    rows = []
     for model in models:
         rows.append([model.name, *(average(model, shared.get(column, set())) for column in columns)])
     for name, figures in PAPER.items():
         by_column = dict(zip(PAPER_COLUMNS, figures, strict=True))
         rows.append([f"paper: {name}", *(number(by_column.get(column), None) for column in columns)])
-    return markdown_table(rows)
+    return _table(header, rows)
 
 
 def average(model: Results, cells: set[tuple[str, str]]) -> str:
@@ -262,13 +264,13 @@ def tasks_table(models: list[Results]) -> str:
         return (known, task, int(metric) if metric.isdigit() else 0, metric)
 
     cells = {cell for model in models for cell in model.scores if has_a_row(*cell)}
-    rows = [["task", "metric", *(model.name for model in models)]]
+    rows = []
     for task, metric in sorted(cells, key=place):
         found = [model.scores.get((task, metric)) for model in models]
         figures = [number(score.value, score.stderr) if score else "-" for score in found]
         name = f"{length_text(metric)} tokens" if metric.isdigit() else metric
         rows.append([task, name if is_share(task, metric) else f"{name}, as given", *figures])
-    return markdown_table(rows)
+    return _table(["task", "metric", *(model.name for model in models)], rows)
 
 
 def has_a_row(task: str, metric: str) -> bool:
@@ -332,8 +334,6 @@ def number(value: float | None, stderr: float | None) -> str:
     return f"{value:.1f}" if stderr is None else f"{value:.1f} ± {stderr:.1f}"
 
 
-def markdown_table(rows: list[list[str]]) -> str:
-    """A table whose first row is its head."""
-    head, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    rule = "|---|" + "---:|" * (len(head) - 1)
-    return "\n".join([f"| {' | '.join(head)} |", rule, *(f"| {' | '.join(row)} |" for row in body)]) + "\n"
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    """Figures to the right of names, and a blank line after them."""
+    return table(header, rows, ["left"] + ["right"] * (len(header) - 1)) + "\n"

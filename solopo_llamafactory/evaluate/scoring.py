@@ -14,6 +14,7 @@ import numpy as np
 
 from ..common.errors import SolopoError
 from ..common.files import atomic_writer, read_json, read_rows, write_json
+from ..common.markdown import table
 from ..common.pages import TITLES
 from ..questions.sub_em import sub_em
 from ..sampling.marks import CUT_OFF, Marks, remarks
@@ -269,21 +270,17 @@ def make_table(results: dict, grid: dict) -> str:
         ]
         return [name, *cells, interval(groups["all"], sign)]
 
-    tables = [[header, *(row(name, model, "") for name, model in models.items())]]
+    tables = [table(header, [row(name, model, "") for name, model in models.items()])]
     baseline = results["baseline"]
     if len(models) > 1:
         differences = ((name, model["difference"]) for name, model in models.items() if name != baseline)
-        tables.append([header, *(row(name, groups, "+") for name, groups in differences)])
+        tables.append(table(header, [row(name, groups, "+") for name, groups in differences]))
     titles = [
         f"Right answers in % (sub-EM) with 95% intervals by context length in tokens: {results['questions']:,} questions "
         f"of {TITLES.get(results['source'], results['source'])} ({results['licence']}), {TASKS_IN_WORDS[results['task']]}.",
         f"Paired difference to {baseline} in points.",
     ]
-    parts = []
-    for title, table in zip(titles, tables):
-        lines = ["| " + " | ".join(cells) + " |" for cells in table]
-        lines.insert(1, "|---" * len(header) + "|")
-        parts.append(f"{title}\n\n" + "\n".join(lines))
+    parts = [f"{title}\n\n{lines}" for title, lines in zip(titles, tables)]
     parts.append("\n".join(f"- {text}" for _, text in notes(results, grid)))
     return "\n\n".join(parts) + "\n"
 
