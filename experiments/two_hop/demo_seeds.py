@@ -18,7 +18,7 @@ from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.run import run_build
 from solopo_llamafactory.evaluate.arguments import EvalArguments
 from solopo_llamafactory.evaluate.run import run_eval
-from solopo_llamafactory.evaluate.scoring import interval
+from solopo_llamafactory.evaluate.table import interval
 
 
 TRAINED = "SoLo-SimPO"  # the name in recipes/eval/two_hop.yaml

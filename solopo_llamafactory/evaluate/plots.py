@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from ..common.errors import SolopoError
 from ..common.files import atomic_path
 from ..common.pages.svg import BLUE, GREY, INK, ORANGE, SETTINGS, to_svg
-from .scoring import BEYOND
+from .statistics import BEYOND
 
 
 # The baseline has the colour of the text. After these eight, colours come again, dashed.
