@@ -21,7 +21,7 @@ def draw_plots(rows: list[dict[str, Any]], results: Path) -> list[Path]:
         if figure is not None:
             paths.append(results.with_name(f"{results.stem}_{name}.png"))
             with atomic_path(paths[-1]) as unfinished:
-                figure.savefig(unfinished, format="png", dpi=90)
+                figure.savefig(unfinished, dpi=90)
     return paths
 
 

@@ -40,6 +40,7 @@ from .workload import ROOT, TEMPLATE, TEMPLATE_TOKENS, vocabulary, write_model
 
 END_EVERY = 40  # token ids
 ANSWER = 96  # most new tokens
+COLUMNS = "model prompt answers engine batch_size questions s answers/s tokens/s times GiB".split()
 CHECKED = {"questions": 24, "tokens": 300}
 
 
@@ -288,19 +289,6 @@ def say_resumed(sampler: EngineSampler, folder: Path) -> None:
 
 def markdown(rows: list[dict]) -> str:
     """One line a row, in Markdown; a ratio is to the fastest row of `generate` for the same questions."""
-    header = [
-        "model",
-        "prompt",
-        "answers",
-        "engine",
-        "batch_size",
-        "questions",
-        "s",
-        "answers/s",
-        "tokens/s",
-        "times",
-        "GiB",
-    ]
     lines = []
     for row in rows:
         alike = [o for o in rows if all(o[key] == row[key] for key in ("shape", "tokens", "n"))]
@@ -310,7 +298,7 @@ def markdown(rows: list[dict]) -> str:
         cells += [row["batch_size"] or "", row["questions"], f"{row['seconds']:.1f}"]
         cells += [f"{row['answers_per_second']:.3g}", f"{row['tokens_per_second']:.0f}", times, row["peak_gib"]]
         lines.append(cells)
-    return table(header, lines)
+    return table(COLUMNS, lines)
 
 
 def machine() -> str:

@@ -18,7 +18,7 @@ from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.run import run_build
 from solopo_llamafactory.evaluate.arguments import EvalArguments
 from solopo_llamafactory.evaluate.run import run_eval
-from solopo_llamafactory.evaluate.scoring import interval
+from solopo_llamafactory.evaluate.table import interval
 
 
 TRAINED = "SoLo-SimPO"  # the name in recipes/eval/two_hop.yaml
@@ -53,7 +53,9 @@ def run_demo(folder: Path, seed: int | None = None) -> dict:
 
 def markdown(results: dict[str, dict]) -> str:
     """A row a seed: right answers in % before, after, and the paired difference with its 95% interval."""
-    header = ["seed", *(text for length in LENGTHS for text in (f"{length} tokens", "difference"))]
+    header = ["seed"]
+    for length in LENGTHS:
+        header += [f"{length} tokens", "difference"]
     rows = []
     for seed, result in results.items():
         before, after = (result["models"][name] for name in ("base", TRAINED))

@@ -78,13 +78,13 @@ def markdown(results: dict) -> str:
         rows.append(cells)
     shown = (lengths[0], results["long_tokens"])
     seeds = results["seeds"].split(",")
-    columns = ["", *(f"seed {seed}: {length}" for seed in seeds for length in shown)]
+    seeds_header = ["", *(f"seed {seed}: {length}" for seed in seeds for length in shown)]
     by_seed = []
     for row in results["rows"]:
         groups = [row["lengths"][str(length)]["seeds"][i] for i in range(len(seeds)) for length in shown]
         by_seed.append([row["name"], *(f"{one['score']:.1f} [{one['low']:.1f}, {one['high']:.1f}]" for one in groups)])
     legend = "Right answers in %: mean over seeds [95% interval over questions] (range over seeds)."
-    return f"{legend}\n\n{table(header, rows)}\n\nBy seed:\n\n{table(columns, by_seed)}\n"
+    return f"{legend}\n\n{table(header, rows)}\n\nBy seed:\n\n{table(seeds_header, by_seed)}\n"
 
 
 def draw(results: dict, path: Path) -> None:

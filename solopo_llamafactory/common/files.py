@@ -14,34 +14,32 @@ from .json_records import read_json_records
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a path beside `path`, of the same suffix, whose file takes its place when all went well and is removed when not.
+    """Yields a new path beside `path`, to write a file there that takes its place when all went well.
 
-    The folder is made where it is missing.
-
-    Raises:
-        OSError: when the folder or the file cannot be written; a file that was at `path` stays.
+    It has the same suffix and is removed when anything failed; the folder is made.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Two processes may write the same file, on two machines, too.
-    unfinished = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    folder, name = os.path.split(os.path.abspath(path))
+    stem, suffix = os.path.splitext(name)
+    # A process id would not do: machines that share a disk have the same ones.
+    temporary = Path(folder, f".{stem}.{secrets.token_hex(4)}.tmp{suffix}")
     try:
-        yield unfinished
-        os.replace(unfinished, path)
+        os.makedirs(folder, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
     finally:
-        with suppress(OSError):
-            unfinished.unlink()
+        with suppress(OSError):  # there is none after all went well
+            os.remove(temporary)
 
 
 @contextmanager
 def atomic_writer(path: str | Path) -> Iterator[TextIO]:
-    """Open a text file as `atomic_path` does.
+    """Opens a text file beside `path` that takes its place when all went well and is removed when not.
 
     Raises:
-        SolopoError: when it cannot be written.
+        SolopoError: where it cannot be written; an earlier file stays.
     """
     try:
-        with atomic_path(path) as unfinished, open(unfinished, "w", encoding="utf-8", newline="\n") as file:
+        with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
             yield file
     except OSError as error:
         raise SolopoError(f"'{path}' cannot be written ({error}): give another output.") from None

@@ -3,19 +3,19 @@
 from collections.abc import Iterable, Sequence
 
 
-def table(header: Sequence[object], rows: Iterable[Sequence[object]], right: bool = False) -> str:
-    """Return a table without a line break at its end.
+RULES = {"left": "---", "right": "---:"}
+
+
+def table(header: Sequence[object], rows: Iterable[Sequence[object]], align: Sequence[str] | None = None) -> str:
+    """Return the lines of a table, without a line end after the last.
 
     Args:
-        header: a cell a column.
-        rows: cells, in the header's order.
-        right: aligns all columns but the first on the right, for figures.
+        align: "left" or "right" for each column; all left without it.
     """
-    rule = "|---|" + ("---:|" if right else "---|") * (len(header) - 1)
-    return "\n".join([row(header), rule, *map(row, rows)])
+    rule = "|".join(RULES[side] for side in align or ["left"] * len(header))
+    return "\n".join([row(header), f"|{rule}|", *map(row, rows)])
 
 
 def row(cells: Sequence[object]) -> str:
-    """Return one line of a table, for those that are printed as they come."""
-    texts = [str(cell).replace("|", "\\|") for cell in cells]
-    return f"| {' | '.join(texts)} |"
+    """Return one line, for tables that are printed as they grow; a cell may hold what Markdown ends cells by."""
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"

@@ -31,19 +31,19 @@ def ask_models(args: EvalArguments, rows: Sequence[dict], marks: Mapping[str, Ma
     """
     by_id = {row["id"]: row for row in rows}
     answered = {
-        model.name: finished(args.sampling(model), args.answers_path(model.name), by_id) for model in args.model_list
+        model.name: finished(args.sampling(model), args.answers_path(model.name), by_id) for model in args.models
     }
-    unfinished = {}
-    for model in args.model_list:
+    stopped = {}
+    for model in args.models:
         try:
             failed = _ask(args, model, rows, answered[model.name], marks.get(model.name, Marks()))
         except SolopoError as error:
-            unfinished[model.name] = str(error)
+            stopped[model.name] = str(error)
             print(f"{model.name}: {error}", file=sys.stderr)
         else:
             if failed:
-                unfinished[model.name] = f"{failed} questions got no answer"
-    return unfinished
+                stopped[model.name] = f"{failed} questions got no answer"
+    return stopped
 
 
 def fitting(args: EvalArguments, rows: Sequence[dict], window: int | None) -> list[dict]:

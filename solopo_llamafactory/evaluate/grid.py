@@ -224,6 +224,6 @@ class _ColumnMaker:
         return columns
 
 
-def read_grid(args: EvalArguments) -> list[dict]:
+def read_contexts(args: EvalArguments) -> list[dict]:
     """The rows of `contexts.jsonl`."""
     return list(read_rows(args.contexts_path, "eval"))

@@ -10,7 +10,9 @@ from ..common.files import atomic_writer, read_json
 from ..common.pages import load_template
 from ..questions.sub_em import sub_em
 from ..sampling.marks import Marks
-from .scoring import BEYOND, TASKS_IN_WORDS, beyond_lengths, interval, listed, notes, read_answers, read_contexts
+from .judging import read_answers, read_contexts_without_prompts
+from .statistics import BEYOND
+from .table import TASKS_IN_WORDS, beyond_lengths, interval, listed, notes
 
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ def make_tables(results: dict) -> list[dict]:
 
 def choose_examples(args: "EvalArguments", results: dict, marks: Mapping[str, Marks] = {}) -> list[dict]:
     """A few contexts with every model's answer: some where models differ, some all right, some all wrong."""
-    contexts = {row["id"]: row for row in read_contexts(args)}
+    contexts = {row["id"]: row for row in read_contexts_without_prompts(args)}
     markers = args.prompt_wording.markers
     right: dict[str, dict[str, bool]] = defaultdict(dict)  # by context, by model
     for name in results["models"]:

@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from ..common.errors import SolopoError
 from ..common.files import atomic_path
 from ..common.pages.svg import BLUE, GREY, INK, ORANGE, SETTINGS, to_svg
-from .scoring import BEYOND
+from .statistics import BEYOND
 
 
 # The baseline has the colour of the text. After these eight, colours come again, dashed.
@@ -235,6 +235,6 @@ def _legend(cmap: str | LinearSegmentedColormap, norm: Normalize, label: str, st
 def _save(figure: Figure, path: Path) -> None:
     try:
         with atomic_path(path) as unfinished:
-            figure.savefig(unfinished, format="png", dpi=150)
+            figure.savefig(unfinished, dpi=150)
     except OSError as error:
         raise SolopoError(f"'{path}' cannot be written ({error}): make room; the same command continues.") from None

@@ -94,20 +94,12 @@ class AnswerFile:
             yield from _parse(self._settings, self.path, line, number, rows)
 
     def append(self, row: dict, samples: Sequence[Sample]) -> None:
-        """Add a question with its samples.
-
-        Raises:
-            SolopoError: when it cannot be written.
-        """
+        """Add a question with its samples."""
         answered = {"id": row["id"], "settings": self._settings(row), "samples": samples}
         line = json.dumps(answered, ensure_ascii=False, default=dataclasses.asdict) + "\n"
-        try:
-            self._file.write(
-                line.encode("utf-8", "replace")
-            )  # a server's answer cut inside an emoji holds half a character
-            self._file.flush()
-        except OSError as error:
-            raise _no_room(self.path, error) from None
+        # A server's answer cut inside an emoji holds half a character.
+        self._file.write(line.encode("utf-8", "replace"))
+        self._file.flush()
 
 
 @contextmanager
@@ -129,7 +121,9 @@ def open_answers(args: SamplingArguments, path: Path) -> Iterator[AnswerFile]:
                 ) from None
             yield AnswerFile(file, settings)
     except OSError as error:
-        raise _no_room(path, error) from None
+        raise SolopoError(
+            f"'{path}' cannot be written ({error}): make room or give another output; the same command continues."
+        ) from None
 
 
 def finished(args: SamplingArguments, path: Path, rows: dict[str, dict]) -> set[str]:
@@ -189,9 +183,3 @@ def _parse(
             "to sample anew, or write another output."
         )
     yield id, samples
-
-
-def _no_room(path: str | Path, error: OSError) -> SolopoError:
-    return SolopoError(
-        f"'{path}' cannot be written ({error}): make room or give another output; the same command continues."
-    )

@@ -17,18 +17,19 @@ def test_the_old_file_stays_when_writing_fails(tmp_path):
         pass
 
 
-def test_a_file_of_another_writer(tmp_path):
-    """Whoever writes gets a path of the same suffix; what is left unfinished goes."""
+def test_a_path_to_write_at(tmp_path):
     path = tmp_path / "new" / "out.png"
-    with atomic_path(path) as unfinished:
-        assert unfinished.suffix == ".png" and unfinished.parent == path.parent and unfinished != path
-        unfinished.write_bytes(b"old")
-    with pytest.raises(RuntimeError), atomic_path(path) as unfinished:
-        unfinished.write_bytes(b"new")
-        raise RuntimeError
-    assert [item.name for item in path.parent.iterdir()] == ["out.png"] and path.read_bytes() == b"old"
-    with pytest.raises(OSError), atomic_path(path / "below.png"):
-        pass
+    with atomic_path(path) as temporary:
+        assert (temporary.parent, temporary.suffix) == (path.parent, ".png") and not temporary.exists()
+        temporary.write_text("old")
+        assert not path.exists()
+    for error in (OSError, KeyboardInterrupt):
+        with pytest.raises(error), atomic_path(path) as temporary:
+            temporary.write_text("new")
+            raise error
+    with pytest.raises(FileNotFoundError), atomic_path(path):
+        pass  # nothing was written
+    assert [item.name for item in path.parent.iterdir()] == ["out.png"] and path.read_text() == "old"
 
 
 def test_json(tmp_path):

@@ -1,9 +1,11 @@
-"""Tables in Markdown: their lines, and cells that hold the sign of a column."""
+"""Tables in Markdown."""
 
 from solopo_llamafactory.common.markdown import row, table
 
 
-def test_table():
-    assert table(["a", "b"], [[1, "x|y"], ["", 2.5]]) == "| a | b |\n|---|---|\n| 1 | x\\|y |\n|  | 2.5 |"
-    assert table(["a", "b", "c"], [], right=True) == "| a | b | c |\n|---|---:|---:|"
-    assert row(["a"]) == "| a |"
+def test_a_table():
+    assert table(["model", "score"], [["base", "1.0"], ["a|b", "-"]], ["left", "right"]) == (
+        "| model | score |\n|---|---:|\n| base | 1.0 |\n| a\\|b | - |"
+    )
+    assert row(["a", 2.5, ""]) == "| a | 2.5 |  |"
+    assert table(["a", "b"], []) == "| a | b |\n|---|---|"

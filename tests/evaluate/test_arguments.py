@@ -72,10 +72,10 @@ def test_what_is_refused(make_args, changes, words):
 
 def test_models_inherit_what_they_do_not_say(make_args):
     args = make_args(models=[{"name": "base"}, {"name": "served", **SERVER, "template": "llama3"}], max_new_tokens=7)
-    base, served = args.model_list
+    base, served = args.models
     assert (base.model_name_or_path, base.template, base.infer_backend) == ("some/model", "qwen", "huggingface")
     assert (served.template, args.sampling(served).base_url) == ("llama3", SERVER["base_url"])
-    for model in args.model_list:
+    for model in args.models:
         sampling = args.sampling(model)
         assert (sampling.n, sampling.temperature, sampling.max_new_tokens) == (1, 0.0, 7)
 
