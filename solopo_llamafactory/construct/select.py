@@ -21,7 +21,7 @@ from ..sampling.answer_file import read_samples
 from ..sampling.base import Sample
 from ..sampling.marks import CUT_OFF, NO_ANSWER, Marks, remarks
 from .arguments import BuildArguments
-from .synthesize import read_contexts
+from .synthesize import read_short_contexts
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def select(args: BuildArguments, renderer: Renderer | None = None, marks: Marks 
         SolopoError: when no question has both a right and a wrong sample.
     """
     synthesis = read_json(args.synthesis_path, "synthesize")
-    questions = {row["id"]: row for row in read_contexts(args)}
+    questions = {row["id"]: row for row in read_short_contexts(args)}
     pairs, counts = _make_pairs(args, questions, marks)
     wanted = args.pairs_wanted
     usable = _enough([id for id in questions if id in pairs], pairs, wanted)

@@ -12,9 +12,9 @@ from ..common.errors import Skip, SolopoError
 from ..common.files import atomic_writer, input_stamps, read_json, read_rows, write_json, write_line
 from ..common.parallel import map_in_order, number_of_workers
 from ..questions.contexts import Placement, Synthesizer
-from ..questions.corpus import read_corpus
+from ..questions.loading import load_questions
 from ..questions.rendering import Renderer
-from ..questions.sources import SOURCES, Question, read_questions
+from ..questions.sources import SOURCES, Question
 from .arguments import EvalArguments
 from .training_pairs import TrainingPairs
 
@@ -90,27 +90,16 @@ def make_grid(args: EvalArguments, renderer: Renderer) -> dict:
     """
     from tqdm import tqdm
 
-    questions = read_questions(args.source, args.input)
-    corpus = [] if args.corpus is None else read_corpus(args.corpus)
-    synthesizer = Synthesizer(
-        questions,
-        renderer,
-        args.seed,
-        corpus,
-        allow_answer=args.allow_answer_in_distractors,
-        wording=args.prompt_wording,
-    )
+    questions, synthesizer = load_questions(args, renderer, args.seed)
     training = None if args.exclude is None else TrainingPairs(args.exclude)
 
-    order = list(questions)
-    random.Random(f"{args.seed}|order").shuffle(order)
     skipped: Counter[str] = Counter()
     too_long: list[int] = []  # tokens of evidence over the smallest length
     taken: list[tuple[Question, list[Column]]] = []
     make = _ColumnMaker(args, synthesizer, training)
-    with tqdm(total=min(args.num_questions, len(order)), desc="contexts", dynamic_ncols=True) as progress:
+    with tqdm(total=min(args.num_questions, len(questions)), desc="contexts", dynamic_ncols=True) as progress:
         for question, made in zip(
-            order, map_in_order(make, order, number_of_workers(args.preprocessing_num_workers), batch_size=1)
+            questions, map_in_order(make, questions, number_of_workers(args.preprocessing_num_workers), batch_size=1)
         ):
             if isinstance(made, str):
                 skipped[made] += 1

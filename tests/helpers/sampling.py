@@ -3,7 +3,7 @@
 import json
 
 from solopo_llamafactory.construct.arguments import BuildArguments
-from solopo_llamafactory.construct.synthesize import read_contexts
+from solopo_llamafactory.construct.synthesize import read_short_contexts
 from solopo_llamafactory.sampling import loop
 from solopo_llamafactory.sampling.base import Sample, SampleError
 from solopo_llamafactory.sampling.engine import EngineSampler
@@ -31,7 +31,7 @@ def question(number: int, **changes) -> dict:
 
 def sample(args: BuildArguments, sampler, *enough, **options) -> Counts:
     """Sampling as the builder does it."""
-    return loop.sample(args, list(read_contexts(args)), args.samples_path, sampler, *enough, **options)
+    return loop.sample(args, list(read_short_contexts(args)), args.samples_path, sampler, *enough, **options)
 
 
 def write_contexts(args: BuildArguments, count: int) -> list[dict]:
@@ -70,10 +70,22 @@ def uneven(args: BuildArguments) -> list[dict]:
     """Contexts of quite different lengths, in the arguments' folder."""
     rows = [context(i, short_prompt=f"Where is {'the hall of ' * length}{i}?") for i, length in enumerate(LENGTHS)]
     write_lines(args.contexts_path, *rows)
-    return list(read_contexts(args))
+    return list(read_short_contexts(args))
 
 
 def run_engine(args: BuildArguments, until: str = "") -> bytes:
     """The file of samples, asked for up to a question."""
     sample(args, EngineSampler(args), lambda row, samples: row["id"] == until, wanted=1)
     return args.samples_path.read_bytes()
+
+
+def refuse_question_1(monkeypatch, engine) -> None:
+    """Let the host's engine refuse the prompt of that question."""
+    process = engine._process_args
+
+    def refusing(*args, **kwargs):
+        if "is 1?" in args[5][0]["content"]:
+            raise ValueError("no such prompt")
+        return process(*args, **kwargs)
+
+    monkeypatch.setattr(engine, "_process_args", refusing, raising=False)

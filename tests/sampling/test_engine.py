@@ -16,7 +16,7 @@ from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.sampling import engine
 from solopo_llamafactory.sampling.base import Sample, SampleError, seed_of
 from solopo_llamafactory.sampling.engine import EngineSampler
-from tests.helpers.sampling import LENGTHS, arguments, question, run_engine, uneven
+from tests.helpers.sampling import LENGTHS, arguments, question, refuse_question_1, run_engine, uneven
 
 
 def test_a_run_in_pieces_gives_the_same_bytes(make_args):
@@ -146,15 +146,7 @@ def test_a_batch_stopped_in_its_middle_gives_the_same_bytes(make_args):
 def test_a_prompt_that_is_refused_fails_alone(make_args, monkeypatch):
     args = make_args(n=2, batch_size=3)
     sampler = EngineSampler(args)
-    engine = sampler.chat_model.engine
-    process = engine._process_args
-
-    def refusing(*args, **kwargs):
-        if "is 1?" in args[5][0]["content"]:
-            raise ValueError("no such prompt")
-        return process(*args, **kwargs)
-
-    monkeypatch.setattr(engine, "_process_args", refusing, raising=False)
+    refuse_question_1(monkeypatch, sampler.chat_model.engine)
     first, second, third = sampler.together([question(i) for i in range(3)])
     assert len(first) == len(third) == 2 and isinstance(second, SampleError) and "no such prompt" in str(second)
 

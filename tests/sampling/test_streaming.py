@@ -7,13 +7,13 @@ import pytest
 
 from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.construct.arguments import BuildArguments
-from solopo_llamafactory.construct.synthesize import read_contexts
+from solopo_llamafactory.construct.synthesize import read_short_contexts
 from solopo_llamafactory.generation.rows import Rows
 from solopo_llamafactory.sampling import streaming
 from solopo_llamafactory.sampling.base import Sample, SampleError
 from solopo_llamafactory.sampling.engine import EngineSampler
 from tests.helpers.questions import write_lines
-from tests.helpers.sampling import LENGTHS, context, question, run_engine, uneven
+from tests.helpers.sampling import LENGTHS, context, question, refuse_question_1, run_engine, uneven
 
 
 def stream(args: BuildArguments, rows: list[dict], sampler: EngineSampler | None = None) -> dict[str, list[Sample]]:
@@ -132,15 +132,7 @@ def test_half_precision_is_computed_in_float32_on_a_cpu(make_args, qwen_tokenize
 def test_a_prompt_that_is_refused_fails_alone(make_args, monkeypatch):
     args = make_args(n=2)
     sampler = EngineSampler(args)
-    engine = sampler.chat_model.engine
-    process = engine._process_args
-
-    def refusing(*args, **kwargs):
-        if "is 1?" in args[5][0]["content"]:
-            raise ValueError("no such prompt")
-        return process(*args, **kwargs)
-
-    monkeypatch.setattr(engine, "_process_args", refusing, raising=False)
+    refuse_question_1(monkeypatch, sampler.chat_model.engine)
     first, second, third = stream(args, [question(i) for i in range(3)], sampler).values()
     assert len(first) == len(third) == 2 and isinstance(second, SampleError) and "no such prompt" in str(second)
     assert isinstance(stream(args, [question(1)], sampler)["q1"], SampleError)
@@ -181,6 +173,6 @@ def test_the_samples_file_is_in_the_order_of_the_contexts(make_args):
     rows = [context(i, short_prompt=f"{'the hall ' * (60 - 10 * i)}{i}?") for i in range(6)]
     write_lines(args.contexts_path, *rows)
     run_engine(args)
-    assert [row["id"] for row in read_contexts(args)] == [f"q{i}" for i in range(6)]
+    assert [row["id"] for row in read_short_contexts(args)] == [f"q{i}" for i in range(6)]
     ids = [line.split('"')[3] for line in args.samples_path.read_text().splitlines()]
     assert ids == [f"q{i}" for i in range(6)]
