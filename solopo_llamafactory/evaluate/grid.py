@@ -48,9 +48,9 @@ def multi_doc(depth: float, rng: random.Random, total: int, count: int) -> list[
 TASKS = {"single_doc": single_doc, "multi_doc": multi_doc}
 
 
-def placements(args: EvalArguments) -> list[Placement]:
+def placements(task: str, depths: Sequence[float]) -> list[Placement]:
     """Where the evidence goes at each depth."""
-    return [partial(TASKS[args.task], depth) for depth in args.depths]
+    return [partial(TASKS[task], depth) for depth in depths]
 
 
 def ready_grid(args: EvalArguments) -> dict | None:
@@ -160,7 +160,7 @@ def _rows(
 ) -> Iterator[dict]:
     """The lines of `contexts.jsonl`. One context is held at a time: a grid may be larger than the memory."""
     for i, length in enumerate(args.lengths):
-        for j, (depth, placement) in enumerate(zip(args.depths, placements(args))):
+        for j, (depth, placement) in enumerate(zip(args.depths, placements(args.task, args.depths))):
             for question, columns in taken:
                 chosen = columns[i].chosen
                 documents, positions = synthesizer.lay_out(question, chosen, f"{length} tokens", placement)
@@ -187,7 +187,7 @@ class _ColumnMaker:
 
     def __init__(self, args: EvalArguments, synthesizer: Synthesizer, training: "TrainingPairs | None") -> None:
         self.lengths = args.lengths
-        self.placements = placements(args)
+        self.placements = placements(args.task, args.depths)
         self.synthesizer = synthesizer
         self.training = training
 

@@ -7,7 +7,7 @@ where there is none, be it beyond the model's window or not asked yet.
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 
@@ -15,11 +15,8 @@ from ..common.errors import SolopoError
 from ..common.files import read_rows
 from ..questions.sub_em import sub_em
 from ..sampling.marks import CUT_OFF, Marks
+from .arguments import EvalArguments
 from .windows import lengths_beyond
-
-
-if TYPE_CHECKING:
-    from .arguments import EvalArguments
 
 
 @dataclass(frozen=True)
@@ -62,22 +59,20 @@ class Scores:
     end_marks: int
 
 
-def read_contexts_without_prompts(args: "EvalArguments") -> Iterator[dict]:
+def read_contexts_without_prompts(path: Path) -> Iterator[dict]:
     """The rows of contexts.jsonl without their prompts, by far the largest part."""
     from tqdm import tqdm
 
-    for row in tqdm(
-        read_rows(args.contexts_path, "eval"), desc="reading contexts", unit="context", dynamic_ncols=True
-    ):
+    for row in tqdm(read_rows(path, "eval"), desc="reading contexts", unit="context", dynamic_ncols=True):
         del row["prompt"]
         yield row
 
 
-def read_places(args: "EvalArguments") -> Grid:
-    """The places of all contexts, lengths and depths ascending."""
-    rows = list(read_contexts_without_prompts(args))
+def read_places(path: Path) -> Grid:
+    """The places of all contexts of a contexts.jsonl, lengths and depths ascending."""
+    rows = list(read_contexts_without_prompts(path))
     if not rows:
-        raise SolopoError(f"'{args.contexts_path}' holds no contexts: delete it and run `solopo eval` again.")
+        raise SolopoError(f"'{path}' holds no contexts: delete it and run `solopo eval` again.")
     lengths, depths = (sorted({row[key] for row in rows}) for key in ("length", "depth"))
     hops = {row["question_id"]: row["hops"] for row in rows}
     numbers = {
@@ -98,13 +93,12 @@ def read_places(args: "EvalArguments") -> Grid:
     return Grid(places, lengths, depths, np.array(list(hops.values())), rows[0]["source"], rows[0]["licence"])
 
 
-def read_answers(args: "EvalArguments", name: str) -> Iterator[dict]:
+def read_answers(path: Path) -> Iterator[dict]:
     """The rows of a model's answers, none where it has not been asked yet."""
-    path = args.answers_path(name)
     return read_rows(path, "eval") if path.is_file() else iter(())
 
 
-def judge_answers(args: "EvalArguments", name: str, grid: Grid, window: int | None, marks: Marks) -> Scores:
+def judge_answers(args: EvalArguments, name: str, grid: Grid, window: int | None, marks: Marks) -> Scores:
     """Judge a model's answers, by what follows their thoughts, but for the lengths beyond its window."""
     right = np.full(grid.shape, np.nan)
     cut_off = np.zeros(grid.shape, bool)
@@ -113,7 +107,7 @@ def judge_answers(args: "EvalArguments", name: str, grid: Grid, window: int | No
     markers = args.prompt_wording.markers
     contexts = ((place.length, place.tokens) for place in grid.places.values())
     beyond = np.isin(range(len(grid.lengths)), list(lengths_beyond(contexts, args.max_new_tokens, window)))
-    for row in read_answers(args, name):
+    for row in read_answers(args.answers_path(name)):
         place = grid.places.get(row["id"])
         if place is None:  # of an earlier grid
             continue

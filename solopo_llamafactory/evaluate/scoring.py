@@ -2,22 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..common.files import atomic_writer, read_json, write_json
 from ..sampling.marks import Marks
+from .arguments import EvalArguments
 from .judging import judge_answers, read_places
 from .statistics import make_cells, make_difference, make_groups
 from .table import make_table
 
 
-if TYPE_CHECKING:
-    from .arguments import EvalArguments
-
-
-def score(args: "EvalArguments", marks: Mapping[str, Marks] = {}, stopped: Mapping[str, str] = {}) -> dict:
+def score(args: EvalArguments, marks: Mapping[str, Marks] = {}, stopped: Mapping[str, str] = {}) -> dict:
     """Write `results.json` and `table.md` from the contexts and the answers that are there.
 
     Args:
@@ -27,7 +23,7 @@ def score(args: "EvalArguments", marks: Mapping[str, Marks] = {}, stopped: Mappi
     Raises:
         SolopoError: naming a file that is missing or broken.
     """
-    grid = read_places(args)
+    grid = read_places(args.contexts_path)
     names = [model.name for model in args.models]
     windows = {name: read_json(args.record_path(name), "eval")["window"] for name in names}
     scores = {name: judge_answers(args, name, grid, windows[name], marks.get(name, Marks())) for name in names}
