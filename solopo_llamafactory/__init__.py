@@ -4,7 +4,7 @@ This file and `autoload.py` run inside every `import torch` of an environment th
 use the standard library only and stay small.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 STAGE = "solopo"  # of `stage:`, and of `formatting:` in dataset_info.json
 

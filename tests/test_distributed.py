@@ -60,9 +60,9 @@ def evaluation(args: dict) -> dict:
 
 def test_two_processes_equal_one(with_evaluation, tmp_path):
     """DDP: the global batch divides the data, and repeated rows at the end of the evaluation count once."""
-    one = with_evaluation("one", per_device_train_batch_size=4, per_device_eval_batch_size=1)
+    one = with_evaluation("one", per_device_train_batch_size=4, per_device_eval_batch_size=1, solopo_probe=3)
     run_host(one)
-    two = with_evaluation("two", per_device_train_batch_size=2, per_device_eval_batch_size=4)
+    two = with_evaluation("two", per_device_train_batch_size=2, per_device_eval_batch_size=4, solopo_probe=3)
     result = launch(two, tmp_path / "launch", NPROC_PER_NODE="2")
     assert result.returncode == 0, last_words(result)
     assert "Using padded batches" not in result.stdout
@@ -123,6 +123,26 @@ def test_deepspeed_equals_one_process(zero, tuning, arguments, tmp_path):
     assert "Using padded batches" not in result.stdout
     assert "Reference log-probs of 12 examples" in result.stdout + result.stderr
     assert_same_logs(read_logs(sharded["output_dir"]), read_logs(one["output_dir"]), rel=1e-4)
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [3, 2])
+def test_the_probe_and_an_automatic_alpha_under_deepspeed(stage, with_evaluation, tmp_path):
+    """Sharded weights are asked by transformers' generate, all processes together; both find one alpha."""
+    common = {"solopo_probe": 3, "solopo_alpha": "auto"}
+    one = with_evaluation("one", per_device_train_batch_size=4, **common)
+    run_host(one)
+    two = with_evaluation(
+        "two", per_device_train_batch_size=2, deepspeed=deepspeed_config(tmp_path, stage), use_cpu=False, **common
+    )
+    result = launch(two, tmp_path / "launch", NPROC_PER_NODE="2")
+    assert result.returncode == 0, last_words(result)
+    assert_same_logs(read_logs(two["output_dir"]), read_logs(one["output_dir"]), rel=1e-4)
+    alphas = [[log["alpha"] for log in read_logs(each["output_dir"])] for each in (one, two)]
+    assert alphas[1] == pytest.approx(alphas[0], rel=1e-4)
+    probed = [{key: value for key, value in evaluation(each).items() if "probe/" in key} for each in (one, two)]
+    assert probed[0] == probed[1] and "probe/cut_off" in probed[0]
 
 
 @needs_compiler

@@ -26,6 +26,9 @@ FEATURES = Features(
         "long_system": Value("string"),
         "chosen": Value("string"),
         "rejected": Value("string"),
+        "gold": Value(
+            "string"
+        ),  # JSON of what `solopo build` knows of the question: its answers, and the prompt's wording
         "drop_reason": Value("string"),
         "drop_value": Value("string"),  # what stands there instead, shortened, and where
     }
@@ -104,7 +107,7 @@ class SolopoDatasetConverter(DatasetConverter):
         if chosen.strip() == rejected.strip():
             raise DropRow("chosen equals rejected", chosen)
         query, history = self._query(example), self._history(example)
-        row = {"chosen": chosen, "rejected": rejected}
+        row = {"chosen": chosen, "rejected": rejected, "gold": _gold(example.get("meta"))}
         for name, column in (("short", attr.prompt), ("long", attr.long_prompt)):
             prompt = self._prompt(example.get(column), f"{name}_prompt", system, query, history)
             row[f"{name}_system"], row[f"{name}_prompt"] = prompt
@@ -208,6 +211,18 @@ def _text(value: Any, name: str) -> str:
     if not value.strip():
         raise DropRow(f"empty {name}")
     return value
+
+
+def _gold(meta: Any) -> str | None:
+    """What `meta`, as `solopo build` writes it, tells of right answers; None for a `meta` of anyone else's."""
+    try:
+        meta = json.loads(meta) if isinstance(meta, str) else meta
+        answers = meta["answers"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    if not isinstance(answers, list) or not answers or not all(isinstance(answer, str) for answer in answers):
+        return None
+    return json.dumps({"answers": answers, "wording": meta.get("wording")})
 
 
 def _check_dates(row: dict[str, Any]) -> None:

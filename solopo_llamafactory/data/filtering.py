@@ -63,7 +63,7 @@ def filter_dataset(
     report = DataReport(
         _count(reasons), {column: values[kept].tolist() for column, values in lengths.items()}, chat_tokens, data_sets
     )
-    return dataset.select_columns(["id", *TOKEN_COLUMNS]), report
+    return dataset.select_columns(["id", "gold", *TOKEN_COLUMNS]), report
 
 
 def _counts_of(

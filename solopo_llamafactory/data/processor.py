@@ -19,11 +19,12 @@ from .sequences import TOKEN_COLUMNS
 
 
 TOKENS = [Value("int32")]
-KEPT_COLUMNS = ("id", "data_set", "drop_reason", "drop_value")  # as the converter wrote them
+KEPT_COLUMNS = ("id", "data_set", "gold", "drop_reason", "drop_value")  # as the converter wrote them
 FEATURES = Features(
     {
         "id": Value("string"),
         "data_set": Value("string"),
+        "gold": Value("string"),
         **dict.fromkeys(TOKEN_COLUMNS, TOKENS),
         "chat_tokens": [Value("string")],  # control tokens of the tokenizer that stand in the texts themselves
         "is_rendered": Value("bool"),  # whether a prompt seems to have gone through a chat template before

@@ -77,6 +77,15 @@ class SolopoArguments:
             )
         },
     )
+    solopo_probe: int = field(
+        default=0,
+        metadata={
+            "help": (
+                "Number of held-out pairs whose short and long prompts the model answers at the start and at each "
+                "evaluation; 0 asks nothing."
+            )
+        },
+    )
     solopo_nonfinite: Literal["stop", "skip"] = field(
         default="stop",
         metadata={"help": "What to do when a loss is NaN or infinite: stop, or leave the optimizer step out."},
@@ -152,6 +161,9 @@ class SolopoFinetuningArguments(SolopoArguments, FinetuningArguments):
                 f"`solopo_checkpoint_layers: {self.solopo_checkpoint_layers}` is neither `auto` nor a number of layers: "
                 "write one of them."
             )
+        if isinstance(self.solopo_probe, bool) or not str(self.solopo_probe).isdecimal():
+            raise ValueError(f"`solopo_probe: {self.solopo_probe}` is not a number of pairs: write 0 or more.")
+        self.solopo_probe = int(self.solopo_probe)
         if self.solopo_alpha != AUTO and self.solopo_alpha < 0:
             raise ValueError(f"`solopo_alpha: {self.solopo_alpha}` is negative: write 0 or more.")
         if self.pref_beta < 0 or (self.pref_beta == 0 and self.pref_loss != "orpo"):
@@ -264,6 +276,18 @@ def check_run(model_args, data_args, training_args, finetuning_args) -> None:
             f"`disable_gradient_checkpointing: true` recomputes no layer: remove it, or `solopo_checkpoint_layers: "
             f"{number}`."
         )
+    if finetuning_args.solopo_probe:
+        evaluates = training_args.do_eval or str(getattr(training_args.eval_strategy, "value", "no")) != "no"
+        if not evaluates or not (data_args.eval_dataset or data_args.val_size or data_args.tokenized_path):
+            raise ValueError(
+                f"`solopo_probe: {finetuning_args.solopo_probe}` has no held-out pairs to ask: set `eval_dataset` or "
+                "`val_size`, and `eval_strategy: steps`."
+            )
+        if training_args.fsdp:
+            raise ValueError(
+                "`solopo_probe` does not work with FSDP, whose models cannot be asked while they train: remove it, or use "
+                "`deepspeed`."
+            )
     if finetuning_args.solopo_tiled_mlp:
         if importlib.util.find_spec("deepspeed") is None:
             raise ValueError("`solopo_tiled_mlp` needs DeepSpeed: install `deepspeed`, or remove the argument.")

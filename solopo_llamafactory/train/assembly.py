@@ -14,6 +14,7 @@ from ..host.model_loading import working_rope_scaling
 from ..model.attention import GPU_LENGTH_MULTIPLE
 from ..model.probe import Probe, below_adapter, probe, text_part, use_packed_attention
 from ..model.tiling import tile_mlps
+from .answer_probe import AnswerProbe
 from .reference import ReferenceTable, cache_file, lacking
 from .trainer import SolopoTrainer
 
@@ -29,6 +30,7 @@ def assemble_trainer(
     reports: dict[str, list[DataReport]],
     dataset_module: dict[str, Any],
     tokenizer_module: dict[str, Any],
+    template,
 ) -> SolopoTrainer:
     """The trainer, which alone keeps the models that are loaded here."""
     tokenizer = tokenizer_module["tokenizer"]
@@ -78,6 +80,11 @@ def assemble_trainer(
         ref_last_layer=None if ref_model is None else probes[-1].last_layer,
         reference_table=table,
         without_reference=without_reference,
+        answer_probe=(
+            AnswerProbe.of(finetuning_args.solopo_probe, held_out_of(dataset_module), tokenizer, template)
+            if finetuning_args.solopo_probe
+            else None
+        ),
         data_collator=SolopoCollator(
             sequences=sequences,
             packed=packed,
@@ -113,9 +120,15 @@ def reference_in_words(model_args, finetuning_args) -> str:
 
 def datasets_of(dataset_module: dict[str, Any], evaluates: bool) -> list[Dataset]:
     """The training data and, where the run evaluates, every evaluation set."""
-    evaluation = dataset_module.get("eval_dataset") if evaluates else None
-    evaluation = list(evaluation.values()) if isinstance(evaluation, dict) else [evaluation]
+    evaluation = held_out_of(dataset_module) if evaluates else []
     return [dataset for dataset in [dataset_module.get("train_dataset"), *evaluation] if dataset is not None]
+
+
+def held_out_of(dataset_module: dict[str, Any]) -> list[Dataset]:
+    """Every evaluation set."""
+    evaluation = dataset_module.get("eval_dataset")
+    evaluation = list(evaluation.values()) if isinstance(evaluation, dict) else [evaluation]
+    return [dataset for dataset in evaluation if dataset is not None]
 
 
 def switch_to_packed_rows(models: list, probes: list[Probe]) -> bool:

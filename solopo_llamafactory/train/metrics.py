@@ -6,11 +6,18 @@ GAP = "rewards/gap"  # |chosen - chosen_long|
 ALPHA = "alpha"  # with `solopo_alpha: auto`
 MARGINS = "rewards/margins"  # chosen - rejected
 ACCURACIES = "rewards/accuracies"  # how often chosen > rejected
+PROBE_CUT_OFF = "probe/cut_off"  # share of the answers of `solopo_probe` that did not end
+PROBE_SECONDS = "probe/seconds"
 
 
 def reward_of(sequence: str) -> str:
     """The reward of a sequence (`chosen`, `rejected`, `chosen_long` ...)."""
     return f"rewards/{sequence}"
+
+
+def probe_of(context: str) -> str:
+    """The share of right answers (sub-EM) of `solopo_probe` on the `short` or the `long` context."""
+    return f"probe/{context}_sub_em"
 
 
 def logps_of(sequence: str) -> str:

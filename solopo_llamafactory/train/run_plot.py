@@ -36,13 +36,20 @@ def plot_training(output_dir: str) -> str | None:
         },
         "alignment gap": {metrics.GAP: "|chosen - chosen, long context|"},
     }
-    steps = [log["step"] for log in logs]
-    figure = Figure(figsize=(13, 3.6), layout="constrained")
+    if any(metrics.PROBE_CUT_OFF in log for log in state["log_history"]):
+        panels["answers to held-out questions"] = {
+            metrics.probe_of("short"): "right, short context",
+            metrics.probe_of("long"): "right, long context",
+            metrics.PROBE_CUT_OFF: "cut off",
+        }
+    figure = Figure(figsize=(4.4 * len(panels), 3.6), layout="constrained")
     for axes, (title, curves) in zip(figure.subplots(1, len(panels)), panels.items()):
         for key, label in curves.items():
-            if key in logs[0]:
+            points = [(log["step"], log[key]) for log in state["log_history"] if key in log]
+            if points:
                 style = "--" if key == metrics.reward_of("chosen_long") else "-"  # it comes to lie on the short one
-                axes.plot(steps, [log[key] for log in logs], style, label=label, linewidth=1.5)
+                marker = "o" if key.startswith("probe/") else None
+                axes.plot(*zip(*points), style, marker=marker, markersize=3, label=label, linewidth=1.5)
         axes.set_title(title)
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)

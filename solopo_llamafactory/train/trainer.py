@@ -27,6 +27,7 @@ from ..model.activation_checkpointing import CheckpointingByNeed, FixedCheckpoin
 from ..model.logprobs import answer_logps, answering_at, answering_with_logps, token_logps
 from ..model.probe import below_adapter, text_part
 from . import automatic_alpha, metrics
+from .answer_probe import AnswerProbe
 from .collapse import CollapseGuard
 from .neftune import EmbeddingNoise
 from .nonfinite import NonfiniteLosses
@@ -45,6 +46,7 @@ class SolopoTrainer(CustomDPOTrainer):
         without_reference: datasets with the indices of the examples that the table lacks. What the run will use of them
             is computed when training begins, from `ref_model`, which is then let go, or from the model without its
             adapter.
+        answer_probe: what the model is asked at the start and at each evaluation.
     """
 
     # For the model card that TRL writes beside each checkpoint.
@@ -74,6 +76,7 @@ class SolopoTrainer(CustomDPOTrainer):
         ref_last_layer: torch.nn.Module | None = None,
         reference_table: ReferenceTable | None = None,
         without_reference: Sequence[tuple[Dataset, list[int]]] = (),
+        answer_probe: AnswerProbe | None = None,
         **kwargs,
     ):
         self.objective = Objective.of(finetuning_args)
@@ -81,6 +84,7 @@ class SolopoTrainer(CustomDPOTrainer):
         self.reference_table, self.without_reference = reference_table, without_reference
         self.forward_parameters = inspect.signature(type(below_adapter(kwargs["model"])).forward).parameters
         self.last_layer, self.ref_last_layer = last_layer, ref_last_layer
+        self.answer_probe, self._probed_step = answer_probe, None
         self.computed_tokens = 0  # by this process in training steps, filling and padding included
         self._eval_metrics: list[Tensor] = []
         self._step_metrics: list[dict[str, float]] = []  # of the micro-batches of the step in progress
@@ -100,6 +104,8 @@ class SolopoTrainer(CustomDPOTrainer):
             self.add_callback(CollapseGuard(finetuning_args))
         if without_reference:
             self.add_callback(_ReferenceFirst(self))
+        if answer_probe is not None:
+            self.add_callback(_ProbeFirst(self))
 
     def _choose_checkpointing(self, longest_row: int) -> FixedCheckpointing | CheckpointingByNeed:
         layers, wanted = checkpointed_layers(text_part(self.model)), self.finetuning_args.solopo_checkpoint_layers
@@ -310,7 +316,18 @@ class SolopoTrainer(CustomDPOTrainer):
             names = [f"{metric_key_prefix}_{name}" for name in self._eval_metric_names]
             output.metrics.update(zip(names, means))
             self._eval_metrics = []
+        output.metrics.update(self.probe_answers())
         return output
+
+    def probe_answers(self) -> dict[str, float]:
+        """Return the metrics of `solopo_probe` at this step; nothing without it, or where this step is probed already."""
+        if self.answer_probe is None or self._probed_step == self.state.global_step:
+            return {}
+        self._probed_step = self.state.global_step
+        is_sharded = self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3
+        model = self.accelerator.unwrap_model(self.model_wrapped)
+        with in_eval_mode(model), self.compute_loss_context_manager():
+            return self.answer_probe(model, is_sharded)
 
 
 @contextmanager
@@ -341,3 +358,13 @@ class _ReferenceFirst(TrainerCallback):
 
     def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs) -> None:
         self.trainer.complete_reference_table(train_dataloader)
+
+
+class _ProbeFirst(TrainerCallback):
+    """Asks the model before the first step, or where a run goes on: what later answers are compared with."""
+
+    def __init__(self, trainer: SolopoTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        self.trainer.log(self.trainer.probe_answers())

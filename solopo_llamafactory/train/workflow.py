@@ -62,6 +62,7 @@ def run_solopo(
         reports=reports,
         dataset_module=dataset_module,
         tokenizer_module=tokenizer_module,
+        template=template,
     )
     log_costs(reports, config, sequences, trainer.data_collator.packed)
 
