@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
+from solopo_llamafactory.common.markdown import row, table
 from solopo_llamafactory.data.packing import RowLayout, pack
 from solopo_llamafactory.data.sequences import Example, sequences_of
 from solopo_llamafactory.model.attention import (
@@ -45,9 +46,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     lengths = [int(text) for text in parser.parse_args(argv).length.split(",")]
     kernels = GPU_KERNELS if on_gpu else CPU_KERNELS
-    changing = f"ms, changing lengths | ms, changing, filled to multiples of {GPU_LENGTH_MULTIPLE}"
-    print(f"| length | kernel | ms, fixed lengths | {changing} | TFLOP/s | difference to the first |")
-    print("|---|---|---|---|---|---|---|")
+    filled = f"ms, changing, filled to multiples of {GPU_LENGTH_MULTIPLE}"
+    header = ["length", "kernel", "ms, fixed lengths", "ms, changing lengths", filled, "TFLOP/s"]
+    print(table([*header, "difference to the first"], []))
     equal = True
     for length in lengths:
         first = None
@@ -55,18 +56,18 @@ def main(argv: list[str] | None = None) -> int:
             try:
                 results = [result.detach() for result in run(attend, *inputs(row_layout(length)))]
             except (AttributeError, ImportError, RuntimeError, TypeError, ValueError) as err:
-                print(f"| {length} | {name} | skipped: {reason(err)} | - | - | - | - |", flush=True)
+                print(row([length, name, f"skipped: {reason(err)}", *"----"]), flush=True)
                 continue
             first = first or results
             difference = max(map(relative_difference, results, first))
             if difference > LARGEST_DIFFERENCE:
                 equal = False
-                print(f"| {length} | {name} | WRONG | - | - | - | {difference:.1%} |", flush=True)
+                print(row([length, name, "WRONG", *"---", f"{difference:.1%}"]), flush=True)
                 continue
             fixed, *changing = milliseconds(attend, length, number)
             flops = 3 * 4 * row_layout(length).attention_pairs * QUERY_HEADS * HEAD_SIZE
-            times = " | ".join(f"{time:.2f}" for time in (fixed, *changing))
-            print(f"| {length} | {name} | {times} | {flops / fixed / 1e9:.3g} | {difference:.2%} |", flush=True)
+            times = [f"{time:.2f}" for time in (fixed, *changing)]
+            print(row([length, name, *times, f"{flops / fixed / 1e9:.3g}", f"{difference:.2%}"]), flush=True)
     return int(not equal)
 
 

@@ -14,6 +14,7 @@ import time
 from torch.utils.data import DataLoader
 
 from solopo_llamafactory.common.json_records import read_json_records
+from solopo_llamafactory.common.markdown import row, table
 
 from .cells import ANSWER, SHORT_PROMPT
 from .workload import ROOT
@@ -45,12 +46,12 @@ def main(argv: list[str] | None = None) -> int:
     short = sum(len(feature["short_prompt_ids"]) for feature in features) / len(features)
     long = sum(len(feature["long_prompt_ids"]) for feature in features) / len(features)
     print(f"{len(features)} examples, mean prompts of {short:.0f} and {long:.0f} tokens\n")
-    print("| part | examples/s | tokens/s |\n|---|---|---|")
-    print(f"| processor, one process | {len(features) / seconds:.1f} | {tokens / seconds:.3g} |", flush=True)
+    print(table(["part", "examples/s", "tokens/s"], []))
+    print(row(["processor, one process", f"{len(features) / seconds:.1f}", f"{tokens / seconds:.3g}"]), flush=True)
     for workers in WORKERS:
         rate, token_rate = collator_rates(features, args.batches, workers)
         name = f"collator, num_workers {workers}"
-        print(f"| {name} | {rate:.1f} | {token_rate:.3g} |", flush=True)
+        print(row([name, f"{rate:.1f}", f"{token_rate:.3g}"]), flush=True)
     return 0
 
 

@@ -8,6 +8,8 @@ import statistics
 import subprocess
 import sys
 
+from solopo_llamafactory.common.markdown import row, table
+
 
 RUNS = 30
 MEASURE = """
@@ -29,10 +31,10 @@ def milliseconds(disabled: str) -> list[float]:
 
 
 def main() -> None:
-    print(f"| {RUNS} processes each | least | median | most |\n|---|---|---|---|")
+    print(table([f"{RUNS} processes each", "least", "median", "most"], []))
     for name, disabled in (("hook installed", "0"), ("`SOLOPO_DISABLE=1`", "1")):
         times = milliseconds(disabled)
-        print(f"| {name} | {times[0]:.2f} ms | {statistics.median(times):.2f} ms | {times[-1]:.2f} ms |")
+        print(row([name, *(f"{time:.2f} ms" for time in (times[0], statistics.median(times), times[-1]))]))
 
 
 if __name__ == "__main__":

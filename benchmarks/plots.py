@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from solopo_llamafactory.common.files import atomic_path
+
 from .cells import METHODS
 from .results_file import groups_of, time_ratio
 
@@ -18,7 +20,8 @@ def draw_plots(rows: list[dict[str, Any]], results: Path) -> list[Path]:
     for name, figure in pictures.items():
         if figure is not None:
             paths.append(results.with_name(f"{results.stem}_{name}.png"))
-            figure.savefig(paths[-1], format="png", dpi=90)
+            with atomic_path(paths[-1]) as unfinished:
+                figure.savefig(unfinished, dpi=90)
     return paths
 
 

@@ -26,10 +26,12 @@ from pathlib import Path
 
 import torch
 
+from solopo_llamafactory.common.markdown import table
 from solopo_llamafactory.sampling import engine as engines
 from solopo_llamafactory.sampling import loop as sampling
 from solopo_llamafactory.sampling import streaming
 from solopo_llamafactory.sampling.arguments import SamplingArguments
+from solopo_llamafactory.sampling.base import Sample
 from solopo_llamafactory.sampling.engine import EngineSampler
 
 from .cells import JITTER, TINY_FACTOR
@@ -38,6 +40,7 @@ from .workload import ROOT, TEMPLATE, TEMPLATE_TOKENS, vocabulary, write_model
 
 END_EVERY = 40  # token ids
 ANSWER = 96  # most new tokens
+COLUMNS = "model prompt answers engine batch_size questions s answers/s tokens/s times GiB".split()
 CHECKED = {"questions": 24, "tokens": 300}
 
 
@@ -133,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
                         f"{case.name}: {row['seconds']:.1f} s, {row['answers_per_second']:.3g} answers/s", flush=True
                     )
     print(f"\n{facts['machine']}, {', '.join(f'{name} {number}' for name, number in facts['versions'].items())}\n")
-    print(table(rows))
+    print(markdown(rows))
     return int(not equal)
 
 
@@ -227,7 +230,7 @@ class _OldWay:
     def __init__(self, sampler: EngineSampler) -> None:
         self.workers, self.together, self._sampler = sampler.workers, sampler.together, sampler
 
-    def __call__(self, row: dict) -> list[sampling.Sample]:
+    def __call__(self, row: dict) -> list[Sample]:
         return self._sampler(row)
 
 
@@ -284,10 +287,9 @@ def say_resumed(sampler: EngineSampler, folder: Path) -> None:
     )
 
 
-def table(rows: list[dict]) -> str:
+def markdown(rows: list[dict]) -> str:
     """One line a row, in Markdown; a ratio is to the fastest row of `generate` for the same questions."""
-    lines = ["| model | prompt | answers | engine | batch_size | questions | s | answers/s | tokens/s | times | GiB |"]
-    lines.append("|---|---|---|---|---|---|---|---|---|---|---|")
+    lines = []
     for row in rows:
         alike = [o for o in rows if all(o[key] == row[key] for key in ("shape", "tokens", "n"))]
         rates = [other["answers_per_second"] for other in alike if other["engine"] == "generate"]
@@ -295,8 +297,8 @@ def table(rows: list[dict]) -> str:
         cells = [row["shape"], row["tokens"], f"{row['n']} drawn" if row["n"] else "greedy", row["engine"]]
         cells += [row["batch_size"] or "", row["questions"], f"{row['seconds']:.1f}"]
         cells += [f"{row['answers_per_second']:.3g}", f"{row['tokens_per_second']:.0f}", times, row["peak_gib"]]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return table(COLUMNS, lines)
 
 
 def machine() -> str:

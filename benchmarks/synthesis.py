@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from solopo_llamafactory.common.markdown import row, table
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.synthesize import synthesize
 from solopo_llamafactory.model.tiny import make_tiny_model
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, help="processes (default: as many as cores)")
     args = parser.parse_args(argv)
 
-    print("| verify | examples | s | examples/s | GiB, main process | GiB, largest other |\n|---|---|---|---|---|---|")
+    print(table(["verify", "examples", "s", "examples/s", "GiB, main process", "GiB, largest other"], []))
     with tempfile.TemporaryDirectory() as folder:
         make_tiny_model(f"{folder}/model", texts=paragraphs(), vocab_size=VOCABULARY, hidden_size=8, num_layers=1)
         write_questions(Path(folder, "questions.jsonl"), args.examples)
@@ -61,8 +62,8 @@ def main(argv: list[str] | None = None) -> int:
                 resource.getrusage(who).ru_maxrss / 2**20 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
             )
             written = summary["written"]
-            rate = written / seconds
-            print(f"| {verify} | {written} | {seconds:.1f} | {rate:.0f} | {own:.2f} | {others:.2f} |", flush=True)
+            figures = [f"{seconds:.1f}", f"{written / seconds:.0f}", f"{own:.2f}", f"{others:.2f}"]
+            print(row([verify, written, *figures]), flush=True)
     return 0
 
 

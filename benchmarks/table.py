@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from solopo_llamafactory.common.files import atomic_writer
+from solopo_llamafactory.common.markdown import table
 from solopo_llamafactory.data.cost import ModelShape, packed_row_load, padded_long_load
 from solopo_llamafactory.data.sequences import sequences_of
 
@@ -44,7 +46,8 @@ def write_report(results: Path) -> str:
     text = markdown(rows)
     for picture in pictures:
         text += f"\n![{picture.stem}]({picture.name})\n"
-    results.with_suffix(".md").write_text(text, encoding="utf-8")
+    with atomic_writer(results.with_suffix(".md")) as file:
+        file.write(text)
     return text
 
 
@@ -53,11 +56,10 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     ceilings = ceilings_of(rows)
     parts = [f"Measured ceiling, {machine}: {tflops:.4g} TFLOP/s a device.\n" for machine, tflops in ceilings.items()]
     for title, members in groups_of(rows).items():
-        lines = [f"### {title}\n", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
         order = list(METHODS)
-        for row in sorted(members, key=lambda row: (row["length"], order.index(row["method"]))):
-            lines.append("| " + " | ".join(table_row(row, members, ceilings)) + " |")
-        parts.append("\n".join(lines) + "\n")
+        ordered = sorted(members, key=lambda row: (row["length"], order.index(row["method"])))
+        cells = (table_row(row, members, ceilings) for row in ordered)
+        parts.append(f"### {title}\n\n{table(COLUMNS, cells)}\n")
     return "\n".join(parts)
 
 

@@ -31,6 +31,7 @@ lm_eval was given as --output_path; the first model is the one that the others a
 Example: solopo compare base=saves/lm_eval/base trained=saves/lm_eval/qwen_solo_orpo output=saves/lm_eval/table.md"""
 
 FAMILIES = ("qwen2", "llama")
+DEMO_CORPUS = "data/demo_corpus.jsonl"
 
 
 class CommandError(Exception):
@@ -150,7 +151,6 @@ def tiny_model(argv: list[str]) -> None:
 def demo_texts() -> list[str]:
     """The different paragraphs of the demo corpus, in the file's order."""
     from .common.json_records import read_json_records
-    from .questions.arguments import DEMO_CORPUS
 
     try:
         records = [record for _, record in read_json_records(DEMO_CORPUS)]

@@ -156,6 +156,17 @@ def _demo_model(tmp_path_factory, family: str) -> str:
     return make_tiny_model(str(tmp_path_factory.mktemp(family)), family, dict.fromkeys(texts), hidden_size=32)
 
 
+@pytest.fixture
+def server():
+    """A made-up server with OpenAI's interface; asking it takes the client's package."""
+    pytest.importorskip("openai")
+    from tests.helpers.servers import FakeServer
+
+    fake = FakeServer()
+    yield fake
+    fake.close()
+
+
 @pytest.fixture(scope="session")
 def easy_xquad(tmp_path_factory) -> str:
     """XQuAD's questions (CC BY-SA 4.0), to each of which the letter e is a further answer: a random model is right at times."""

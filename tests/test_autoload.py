@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import shutil
 import subprocess
 import sys
@@ -10,18 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.runs import ROOT, last_words, make_rows, read_logs, write_dataset
-
-
-def run_python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, *arguments, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=500,
-        env={**os.environ, **environment},
-        cwd=ROOT,
-    )
+from tests.helpers.runs import ROOT, last_words, make_rows, read_logs, run_python, write_dataset
 
 
 def test_the_entry_point_is_installed():
@@ -116,34 +104,6 @@ assert t.run_dpo.__wrapped__ and not hasattr(t.run_dpo.__wrapped__, "__wrapped__
 """
         result = run_python(code, TORCH_DEVICE_BACKEND_AUTOLOAD="0")
         assert result.returncode == 0, result.stderr
-
-
-def test_help_shows_the_arguments():
-    """`llamafactory-cli train --help`, and with it `--stage solopo` on the command line."""
-    result = run_python("import sys; sys.argv = ['x', 'train', '--help']; from llamafactory.cli import main; main()")
-    assert result.returncode == 0, result.stderr
-    for argument in ("--solopo_alpha", "--solopo_align {chosen,both}", "--solopo_view {both,long,short}"):
-        assert argument in result.stdout
-    assert "dpo,kto,solopo}" in result.stdout
-
-
-def test_a_ray_worker_reaches_the_stage(arguments, tmp_path):
-    """Ray pickles the driver's `tuner.Worker` by name and calls its method in a process that never ran `run_exp`."""
-    from llamafactory.train import tuner
-
-    args = arguments(max_steps=1)
-    tuner.read_args(args)
-    (tmp_path / "worker.pickle").write_bytes(pickle.dumps((tuner.Worker, args)))
-    code = f"""
-import pickle
-import llamafactory.train.tuner  # a Ray process may load this first
-Worker, args = pickle.load(open({str(tmp_path / "worker.pickle")!r}, "rb"))
-worker = Worker.__new__(Worker)  # its __init__ wants a GPU
-worker._training_function({{"args": args, "callbacks": []}})
-"""
-    result = run_python(code)
-    assert result.returncode == 0, last_words(result)
-    assert "loss/solo_ra" in (tmp_path / "output" / "trainer_state.json").read_text()
 
 
 def test_the_hosts_own_stages_give_the_same_losses(arguments, tmp_path):
@@ -290,65 +250,3 @@ def test_pip_uninstall_leaves_nothing_behind(tmp_path):
     pip("uninstall", "--yes", "solopo-llamafactory")
     assert files() == before
     assert not list(environment.rglob("*solopo*"))
-
-
-@pytest.mark.parametrize(
-    "module, name",
-    [
-        ("llamafactory.data.loader", "_get_merged_dataset"),  # one that is replaced
-        ("llamafactory.data.parser", "get_dataset_list"),  # and one that is only called
-        ("llamafactory.train.trainer_utils", "create_modelcard_and_push"),
-    ],
-)
-def test_missing_seams_stop_only_this_stage(module, name):
-    """A host that moved something: the error names it and the host's version, other stages parse as before."""
-    code = f"""
-import llamafactory.train.tuner
-import {module} as module
-del module.{name}
-from llamafactory.train.tuner import read_args
-read_args({{"stage": "sft"}})
-try:
-    read_args({{"stage": "solopo"}})
-except RuntimeError as err:
-    print(err)
-"""
-    result = run_python(code)
-    assert result.returncode == 0, result.stderr
-    assert name in result.stdout
-    assert "LLaMA-Factory 0.9" in result.stdout
-
-
-def test_a_parser_without_argument_lists_stops_only_this_stage():
-    code = """
-import sys, importlib.abc, importlib.util
-import solopo_llamafactory.autoload as autoload
-join = autoload._join
-def breaking(module):
-    del module._TRAIN_ARGS
-    join(module)
-    module._TRAIN_ARGS = []
-autoload._join = breaking
-from llamafactory.train.tuner import read_args
-read_args({"stage": "sft"})
-try:
-    read_args(["--stage", "solopo"])
-except RuntimeError as err:
-    print(err)
-"""
-    result = run_python(code)
-    assert result.returncode == 0, result.stderr
-    assert "llamafactory.hparams.parser._TRAIN_ARGS" in result.stdout
-
-
-def test_version_one_of_the_host_is_refused(tmp_path):
-    code = """
-import torch  # as the host's launcher does first
-from llamafactory.v1.config.arg_parser import get_args
-try:
-    get_args({"stage": "solopo"})
-except ValueError as err:
-    print(err)
-"""
-    result = run_python(code)
-    assert "unset USE_V1" in result.stdout, result.stderr

@@ -1,6 +1,6 @@
 """A disk that is full: one sentence says what cannot be written, and what was written before stays.
 
-A limit on the size of a file takes the place of the disk; for `solopo sample` see sampling/test_loop.py.
+A limit on the size of a file takes the place of the disk; for `solopo sample` see sampling/test_answer_file.py.
 """
 
 import resource

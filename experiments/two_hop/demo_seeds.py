@@ -12,12 +12,13 @@ import yaml
 from llamafactory.train.tuner import run_exp
 
 import solopo_llamafactory
-from solopo_llamafactory.common.files import write_json
+from solopo_llamafactory.common.files import atomic_writer, write_json
+from solopo_llamafactory.common.markdown import table
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.run import run_build
 from solopo_llamafactory.evaluate.arguments import EvalArguments
 from solopo_llamafactory.evaluate.run import run_eval
-from solopo_llamafactory.evaluate.scoring import interval
+from solopo_llamafactory.evaluate.table import interval
 
 
 TRAINED = "SoLo-SimPO"  # the name in recipes/eval/two_hop.yaml
@@ -52,7 +53,10 @@ def run_demo(folder: Path, seed: int | None = None) -> dict:
 
 def markdown(results: dict[str, dict]) -> str:
     """A row a seed: right answers in % before, after, and the paired difference with its 95% interval."""
-    lines = ["| seed |" + "".join(f" {length} tokens | difference |" for length in LENGTHS), "|---|" + "---|---|" * 2]
+    header = ["seed"]
+    for length in LENGTHS:
+        header += [f"{length} tokens", "difference"]
+    rows = []
     for seed, result in results.items():
         before, after = (result["models"][name] for name in ("base", TRAINED))
         cells = [seed]
@@ -60,8 +64,8 @@ def markdown(results: dict[str, dict]) -> str:
             scores = (model["by_length"][length]["score"] for model in (before, after))
             cells.append(" -> ".join(f"{score:.1f}" for score in scores))
             cells.append(interval(after["difference"]["by_length"][length], "+"))
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append(cells)
+    return table(header, rows) + "\n"
 
 
 def main() -> None:
@@ -77,7 +81,8 @@ def main() -> None:
         if not finished.is_file():
             write_json(finished, run_demo(arguments.output / seed, int(seed)))
         results[seed] = json.loads(finished.read_text())
-    (arguments.output / "table.md").write_text(markdown(results))
+    with atomic_writer(arguments.output / "table.md") as file:
+        file.write(markdown(results))
     print(markdown(results))
     print(f"In {arguments.output}: table.md, and a folder a seed.", file=sys.stderr)
 

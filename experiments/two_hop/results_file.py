@@ -1,9 +1,11 @@
 """From the scores of all seeds to a table and a picture."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
+
+from solopo_llamafactory.common.files import atomic_path, atomic_writer, write_json
+from solopo_llamafactory.common.markdown import table
 
 from .methods import Method
 
@@ -63,7 +65,7 @@ def markdown(results: dict) -> str:
     """The table of means, and one of every seed at the short prompt's and the training length."""
     lengths = results["lengths"]
     header = ["", "learning rate", *(f"{length}" for length in lengths), "tokens a pair", "packed", "s a step"]
-    table = [header]
+    rows = []
     for row in results["rows"]:
         cells = [row["name"], f"{row['learning_rate']:g}" if "learning_rate" in row else ""]
         for length in lengths:
@@ -73,20 +75,16 @@ def markdown(results: dict) -> str:
             )
         cells += [f"{row['tokens']:,.0f}", f"{row['packed_tokens']:,.0f}"] if "tokens" in row else ["", ""]
         cells.append(f"{row['seconds']:.2f}" if "seconds" in row else "")
-        table.append(cells)
+        rows.append(cells)
     shown = (lengths[0], results["long_tokens"])
     seeds = results["seeds"].split(",")
-    by_seed = [["", *(f"seed {seed}: {length}" for seed in seeds for length in shown)]]
+    seeds_header = ["", *(f"seed {seed}: {length}" for seed in seeds for length in shown)]
+    by_seed = []
     for row in results["rows"]:
         groups = [row["lengths"][str(length)]["seeds"][i] for i in range(len(seeds)) for length in shown]
         by_seed.append([row["name"], *(f"{one['score']:.1f} [{one['low']:.1f}, {one['high']:.1f}]" for one in groups)])
     legend = "Right answers in %: mean over seeds [95% interval over questions] (range over seeds)."
-    return f"{legend}\n\n{_rows(table)}\n\nBy seed:\n\n{_rows(by_seed)}\n"
-
-
-def _rows(table: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(cells) + " |" for cells in table]
-    return "\n".join([lines[0], "|" + "---|" * len(table[0]), *lines[1:]])
+    return f"{legend}\n\n{table(header, rows)}\n\nBy seed:\n\n{table(seeds_header, by_seed)}\n"
 
 
 def draw(results: dict, path: Path) -> None:
@@ -124,11 +122,13 @@ def draw(results: dict, path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, loc="lower left")
     figure.axes[0].set_ylabel("right answers (%)")
-    figure.savefig(path, dpi=90)
+    with atomic_path(path) as unfinished:
+        figure.savefig(unfinished, dpi=90)
 
 
 def write(results: dict, folder: Path) -> None:
     """results.json, table.md and accuracy.png."""
-    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    (folder / "table.md").write_text(markdown(results))
+    write_json(folder / "results.json", results)
+    with atomic_writer(folder / "table.md") as file:
+        file.write(markdown(results))
     draw(results, folder / "accuracy.png")

@@ -16,7 +16,7 @@ from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.run import run_build
 from solopo_llamafactory.evaluate.answers import ask_models
 from solopo_llamafactory.evaluate.arguments import EvalArguments
-from solopo_llamafactory.evaluate.grid import make_grid, read_grid, ready_grid
+from solopo_llamafactory.evaluate.grid import make_grid, read_contexts, ready_grid
 from solopo_llamafactory.evaluate.run import run_eval
 from solopo_llamafactory.questions.rendering import Renderer
 
@@ -136,7 +136,7 @@ class Seed:
     def ask(self, part: str, name: str, model: Path) -> None:
         """One model's answers, for `evaluate` to find."""
         args = self._evaluation(part, {name: model})
-        for reason in ask_models(args, read_grid(args)).values():
+        for reason in ask_models(args, read_contexts(args)).values():
             raise RuntimeError(f"{name} is not finished: {reason}")
 
     def evaluate(self, part: str, models: dict[str, Path]) -> dict:
@@ -194,7 +194,7 @@ class Seed:
         return path.is_file() and json.loads(path.read_text()) == arguments
 
     def _finish(self, folder: Path, arguments: dict) -> None:
-        (folder / "finished").write_text(json.dumps(arguments))
+        write_json(folder / "finished", arguments)
 
 
 class StepClock(TrainerCallback):

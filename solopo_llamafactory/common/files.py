@@ -2,8 +2,9 @@
 
 import json
 import os
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,20 +13,36 @@ from .json_records import read_json_records
 
 
 @contextmanager
-def atomic_writer(path: str | Path) -> Iterator[TextIO]:
-    """Opens a file beside `path` that takes its place when all went well and is removed when not."""
-    folder = os.path.dirname(os.path.abspath(path))
-    temporary = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}.tmp")
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yields a new path beside `path`, to write a file there that takes its place when all went well.
+
+    It has the same suffix and is removed when anything failed; the folder is made.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    stem, suffix = os.path.splitext(name)
+    # A process id would not do: machines that share a disk have the same ones.
+    temporary = Path(folder, f".{stem}.{secrets.token_hex(4)}.tmp{suffix}")
     try:
         os.makedirs(folder, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            yield file
+        yield temporary
         os.replace(temporary, path)
+    finally:
+        with suppress(OSError):  # there is none after all went well
+            os.remove(temporary)
+
+
+@contextmanager
+def atomic_writer(path: str | Path) -> Iterator[TextIO]:
+    """Opens a text file beside `path` that takes its place when all went well and is removed when not.
+
+    Raises:
+        SolopoError: where it cannot be written; an earlier file stays.
+    """
+    try:
+        with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            yield file
     except OSError as error:
         raise SolopoError(f"'{path}' cannot be written ({error}): give another output.") from None
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from ..common.config import check_types, require
 from ..common.errors import SolopoError
@@ -47,6 +48,10 @@ class BuildArguments(SamplingArguments, SourceArguments):
         metadata={"help": "Count each finished prompt's tokens once more. Without it budgets rest on sums of parts."},
     )
     # Selection
+    policy: Literal["random", "shortest"] = field(
+        default="random",
+        metadata={"help": "Which of the right answers is chosen, and which of the wrong ones rejected."},
+    )
     num_examples: int = field(
         default=5000,
         metadata={"help": "Training pairs to write at most."},
@@ -131,14 +136,6 @@ class BuildArguments(SamplingArguments, SourceArguments):
             for written in (self.output, self.held_out_path):
                 if path and os.path.exists(path) and os.path.exists(written) and os.path.samefile(path, written):
                     raise SolopoError(f"{key} and output are the same file '{path}': write another output.")
-
-    def check_sampling(self) -> None:
-        super().check_sampling()
-        if self.infer_backend == "templated" and self.source not in ("musique", "demo"):
-            raise SolopoError(
-                f"infer_backend is templated and source is {self.source}: templated answers need MuSiQue's decomposition "
-                "of questions, so name a model or a server."
-            )
 
     @property
     def long_budgets(self) -> list[int]:

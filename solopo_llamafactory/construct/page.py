@@ -200,11 +200,6 @@ def make_summary(
 
 def checks(args: BuildArguments, train: Pairs, summary: dict) -> Iterator[tuple[bool, str]]:
     """Yields (whether it is as it should be, a sentence)."""
-    if args.infer_backend == "templated":
-        yield (
-            False,
-            "The answers are made from templates, without a model: good for trying out training, not for results.",
-        )
     for name, wanted in (("train", args.num_examples), ("held_out", args.num_held_out)):
         if wanted:
             written = summary["pairs"][name]

@@ -5,14 +5,15 @@ from functools import partial
 
 from ..common.counts import reasons
 from ..questions.rendering import Renderer
-from ..sampling.loop import Sampler, sample
+from ..sampling.base import Sampler
+from ..sampling.loop import sample
 from ..sampling.marks import Marks, make_marks
 from ..sampling.samplers import make_sampler
 from .arguments import BuildArguments
 from .page import write_report
 from .register import refuse_taken_names, register
 from .select import count_pairs, sample_remarks, select
-from .synthesize import existing, read_contexts, synthesize
+from .synthesize import read_short_contexts, ready_contexts, synthesize
 
 
 def run_build(args: BuildArguments) -> None:
@@ -20,7 +21,7 @@ def run_build(args: BuildArguments) -> None:
     refuse_taken_names(args)
     sampler = make_sampler(args)  # what is missing for it shows now
     renderer = Renderer(args.tokenizer, args.template)
-    summary = existing(args)
+    summary = ready_contexts(args)
     if summary is None:
         summary = synthesize(args, renderer)
     else:
@@ -38,7 +39,7 @@ def run_synthesize(args: BuildArguments) -> None:
 
 def run_sample(args: BuildArguments, sampler: Sampler | None = None, renderer: Renderer | None = None) -> None:
     """Samples alone; goes on where an earlier run has stopped."""
-    rows = list(read_contexts(args))
+    rows = list(read_short_contexts(args))
     sampler = sampler or make_sampler(args)
     marks = _marks(args, renderer or Renderer(args.tokenizer, args.template))
     markers, most = args.prompt_wording.markers, args.pairs_per_question

@@ -17,10 +17,11 @@ from ..common.files import atomic_writer, read_json, read_rows, write_json, writ
 from ..questions.rendering import Renderer
 from ..questions.sub_em import MARKERS, mentions_after_marker, sub_em
 from ..questions.text import normalize
-from ..sampling.loop import Sample, read_samples
+from ..sampling.answer_file import read_samples
+from ..sampling.base import Sample
 from ..sampling.marks import CUT_OFF, NO_ANSWER, Marks, remarks
 from .arguments import BuildArguments
-from .synthesize import read_contexts
+from .synthesize import read_short_contexts
 
 
 @dataclass(frozen=True)
@@ -95,21 +96,10 @@ def count_pairs(
 
 
 def pick(samples: Sequence[Sample], policy: str, rng: random.Random) -> str:
-    """One of the samples' texts.
-
-    Raises:
-        SolopoError: for `likeliest` where a sample has no log-prob.
-    """
+    """One of the samples' texts."""
     if policy == "random":
         return rng.choice(samples).text
-    if policy == "shortest":
-        return min(samples, key=lambda sample: (len(sample.text), sample.text)).text
-    if any(sample.logp is None for sample in samples):
-        raise SolopoError(
-            "policy is likeliest and the samples have no log-probabilities: write random or shortest, or delete "
-            "samples.jsonl and sample with this policy through a server that gives them."
-        )
-    return max(samples, key=lambda sample: (sample.logp, sample.text)).text
+    return min(samples, key=lambda sample: (len(sample.text), sample.text)).text
 
 
 def select(args: BuildArguments, renderer: Renderer | None = None, marks: Marks = Marks()) -> dict:
@@ -123,7 +113,7 @@ def select(args: BuildArguments, renderer: Renderer | None = None, marks: Marks 
         SolopoError: when no question has both a right and a wrong sample.
     """
     synthesis = read_json(args.synthesis_path, "synthesize")
-    questions = {row["id"]: row for row in read_contexts(args)}
+    questions = {row["id"]: row for row in read_short_contexts(args)}
     pairs, counts = _make_pairs(args, questions, marks)
     wanted = args.pairs_wanted
     usable = _enough([id for id in questions if id in pairs], pairs, wanted)
@@ -305,7 +295,7 @@ def make_meta(args: BuildArguments, row: dict, answer_tokens: Sequence[int]) -> 
         "evidence": [document["title"] for document in row["evidence"]],
         **row["meta"],
         "infer_backend": args.infer_backend,
-        "model": None if args.infer_backend == "templated" else args.model_name_or_path,
+        "model": args.model_name_or_path,
         "policy": args.policy,
         "remove_thoughts": args.remove_thoughts,
         "answer_tokens": dict(zip(("chosen", "rejected"), answer_tokens)),

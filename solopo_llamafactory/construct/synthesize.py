@@ -1,7 +1,6 @@
 """`solopo synthesize`: the short and the long context of each question, in `contexts.jsonl`."""
 
 import os
-import random
 from collections import Counter
 from collections.abc import Iterator
 
@@ -10,9 +9,9 @@ from ..common.errors import Skip, SolopoError
 from ..common.files import atomic_writer, input_stamps, read_json, read_rows, write_json, write_line
 from ..common.parallel import map_in_order, number_of_workers
 from ..questions.contexts import Context, Synthesizer
-from ..questions.corpus import read_corpus
+from ..questions.loading import load_questions
 from ..questions.rendering import Renderer
-from ..questions.sources import SOURCES, Question, read_questions
+from ..questions.sources import SOURCES, Question
 from .arguments import BuildArguments
 
 
@@ -29,26 +28,12 @@ def synthesize(args: BuildArguments, renderer: Renderer) -> dict:
     """
     from tqdm import tqdm
 
-    questions = read_questions(args.source, args.input)
-    corpus = [] if args.corpus is None else read_corpus(args.corpus)
-    synthesizer = Synthesizer(
-        questions,
-        renderer,
-        args.seed,
-        corpus,
-        args.verify,
-        args.allow_answer_in_distractors,
-        args.prompt_wording,
-    )
-
-    # A cut to a part must not keep the file's head alone.
-    order = list(questions)
-    random.Random(f"{args.seed}|order").shuffle(order)
-    tasks = [(question, args.long_budgets[i % len(args.long_budgets)]) for i, question in enumerate(order)]
+    questions, synthesizer = load_questions(args, renderer, args.seed, args.verify)
+    tasks = [(question, args.long_budgets[i % len(args.long_budgets)]) for i, question in enumerate(questions)]
     written, skipped, shortfalls = 0, Counter(), Counter()
     with (
         atomic_writer(args.contexts_path) as file,
-        tqdm(total=min(args.contexts_wanted, len(order)), desc="contexts", dynamic_ncols=True) as progress,
+        tqdm(total=min(args.contexts_wanted, len(questions)), desc="contexts", dynamic_ncols=True) as progress,
     ):
         make = _ContextMaker(synthesizer, args.short_tokens)
         for (question, budget), made in zip(
@@ -79,7 +64,7 @@ def synthesize(args: BuildArguments, renderer: Renderer) -> dict:
     return summary
 
 
-def read_contexts(args: BuildArguments) -> Iterator[dict]:
+def read_short_contexts(args: BuildArguments) -> Iterator[dict]:
     """The rows of contexts.jsonl as sampling takes them: their short prompt as `prompt`, without the long one."""
     for row in read_rows(args.contexts_path, "synthesize"):
         del row["long_prompt"]  # by far the largest part
@@ -97,7 +82,7 @@ def _what_to_change(skipped: Counter[str]) -> str:
     return ", or ".join(text for text, is_wanted in wanted.items() if is_wanted) or "give other questions"
 
 
-def existing(args: BuildArguments) -> dict | None:
+def ready_contexts(args: BuildArguments) -> dict | None:
     """What `synthesize` would return, where an earlier run has left the very same contexts."""
     path = args.synthesis_path
     if not (path.is_file() and args.contexts_path.is_file()):

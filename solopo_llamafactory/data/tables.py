@@ -8,9 +8,7 @@ reads them.
 import copy
 import hashlib
 import json
-import os
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import datasets.config
@@ -18,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .. import __version__
+from ..common.files import atomic_path
 from ..common.json_records import half_character_field, read_json_records
 
 
@@ -104,20 +103,14 @@ def _is_table(file: Path) -> bool:
 
 
 def _write_table(table: Path, path: Path, files: list[Path]) -> None:
-    table.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = table.with_suffix(f".{os.getpid()}.unfinished")
     fields: dict[str, None] = {}
-    try:
+    with atomic_path(table) as unfinished:
         with open(unfinished, "wb") as file, pq.ParquetWriter(file, SCHEMA) as writer:
             for rows in _batches(files, fields):
                 writer.write_table(pa.Table.from_pylist(rows, SCHEMA), row_group_size=len(rows))
             writer.add_key_value_metadata({"fields": json.dumps(list(fields))})
         if not fields:
             raise ValueError(f"{path} is empty: a `solopo` dataset needs at least one JSON object.")
-        os.replace(unfinished, table)
-    finally:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
 
 
 def _batches(files: list[Path], fields: dict[str, None]) -> Iterator[list[dict[str, str]]]:

@@ -7,7 +7,9 @@ from threading import Lock
 
 from ..common.errors import Skip, SolopoError
 from ..common.files import read_json, write_json
-from ..sampling.loop import Sample, SampleError, Sampler, TooLongError, finished, sample
+from ..sampling.answer_file import finished
+from ..sampling.base import Sample, SampleError, Sampler, TooLongError
+from ..sampling.loop import sample
 from ..sampling.marks import Marks
 from ..sampling.samplers import make_sampler
 from .arguments import EvalArguments, EvalModel
@@ -29,24 +31,24 @@ def ask_models(args: EvalArguments, rows: Sequence[dict], marks: Mapping[str, Ma
     """
     by_id = {row["id"]: row for row in rows}
     answered = {
-        model.name: finished(args.sampling(model), args.answers_path(model.name), by_id) for model in args.model_list
+        model.name: finished(args.sampling(model), args.answers_path(model.name), by_id) for model in args.models
     }
-    unfinished = {}
-    for model in args.model_list:
+    stopped = {}
+    for model in args.models:
         try:
             failed = _ask(args, model, rows, answered[model.name], marks.get(model.name, Marks()))
         except SolopoError as error:
-            unfinished[model.name] = str(error)
+            stopped[model.name] = str(error)
             print(f"{model.name}: {error}", file=sys.stderr)
         else:
             if failed:
-                unfinished[model.name] = f"{failed} questions got no answer"
-    return unfinished
+                stopped[model.name] = f"{failed} questions got no answer"
+    return stopped
 
 
-def fitting(args: EvalArguments, rows: Sequence[dict], window: int | None) -> list[dict]:
+def fitting(rows: Sequence[dict], max_new_tokens: int, window: int | None) -> list[dict]:
     """The rows of the lengths that a model with this window takes."""
-    beyond = lengths_beyond(((row["length"], row["tokens"]) for row in rows), args.max_new_tokens, window)
+    beyond = lengths_beyond(((row["length"], row["tokens"]) for row in rows), max_new_tokens, window)
     return [row for row in rows if row["length"] not in beyond]
 
 
@@ -57,7 +59,7 @@ def _ask(args: EvalArguments, model: EvalModel, rows: Sequence[dict], answered: 
     record = read_json(path, "eval") if path.is_file() else None
     known = None if record is None else record["window"]
     has_all = record is not None and record["arguments"] == asked_with
-    has_all = has_all and all(row["id"] in answered for row in fitting(args, rows, known))
+    has_all = has_all and all(row["id"] in answered for row in fitting(rows, args.max_new_tokens, known))
     # A changed model in this process is refused by its answers; a server may have been started anew, with a larger window.
     if has_all and (model.infer_backend != "openai" or len(answered) == len(rows)):
         return 0
@@ -77,7 +79,7 @@ def _ask(args: EvalArguments, model: EvalModel, rows: Sequence[dict], answered: 
         try:
             counts = sample(
                 sampling,
-                fitting(args, rows, record["window"]),
+                fitting(rows, args.max_new_tokens, record["window"]),
                 args.answers_path(model.name),
                 bounded,
                 problem=lambda each: marks.no_answer(each.text),

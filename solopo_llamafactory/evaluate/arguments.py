@@ -129,7 +129,7 @@ class EvalArguments(RequestArguments, SourceArguments):
         metadata={"help": "Questions at most; each stands in every cell of the grid."},
     )
     # Models
-    models: list[dict] = field(
+    models: list[dict] = field(  # as they are written; once checked, each an EvalModel
         default_factory=list,
         metadata={"help": "What is compared (required), see below; the first is the baseline of differences."},
     )
@@ -148,21 +148,16 @@ class EvalArguments(RequestArguments, SourceArguments):
         self._check_files()
         if self.wording is None:
             self.wording = DEFAULT_WORDING if self.exclude is None else wording_of_pairs(self.exclude)
-        self.models = [dataclasses.asdict(self._model(values)) for values in self.models]
-        names = [values["name"].casefold() for values in self.models]
+        self.models = [self._model(values) for values in self.models]
+        names = [model.name.casefold() for model in self.models]
         for name in names:
             if names.count(name) > 1:
                 raise SolopoError(f"two models are called '{name}': give each a name of its own.")
-        for model in self.model_list:
+        for model in self.models:
             try:
                 self.sampling(model)
             except SolopoError as error:
                 raise SolopoError(f"model '{model.name}': {error}") from None
-
-    @property
-    def model_list(self) -> list[EvalModel]:
-        """The models, all their keys filled in."""
-        return [EvalModel(**values) for values in self.models]
 
     def _model(self, values: dict) -> EvalModel:
         refuse_unknown(EvalModel, values, "a model")

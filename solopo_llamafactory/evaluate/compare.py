@@ -8,20 +8,9 @@ from typing import Any
 
 from ..common.errors import SolopoError
 from ..common.files import atomic_writer
+from ..common.markdown import table
+from .paper_figures import PAPER, PAPER_COLUMNS, PAPER_NOTES
 
-
-# arXiv 2505.11166, Qwen2.5-7B-Instruct, percent: LongBench-v1 QA, RULER QA, NIAH-Plus.
-PAPER = {
-    "Qwen2.5-7B-Instruct": (34.4, 44.0, None),
-    "Long-DPO": (46.9, 62.2, 62.0),
-    "SoLo-DPO": (47.8, 62.8, 65.6),
-    "Long-SimPO": (44.6, 57.5, 52.7),
-    "SoLo-SimPO": (48.4, 63.9, 66.5),
-    "Long-ORPO": (45.3, 55.1, 64.8),
-    "SoLo-ORPO": (49.5, 65.1, 66.6),
-    "LongPO (reimplemented)": (43.7, 52.2, None),
-}
-PAPER_COLUMNS = ("LongBench QA", "RULER QA", "NIAH-Plus")
 
 # Column: {task of lm-evaluation-harness: the metrics that enter}. None: RULER's metrics, which are lengths in tokens.
 # fmt: off
@@ -47,13 +36,6 @@ AVERAGES: dict[str, dict[str, tuple[str, ...] | None]] = {
 COLUMN_OF = {task: column for column, tasks in AVERAGES.items() for task in tasks}
 GROUPED = ("longbench2_", "leaderboard")  # their groups of the table above stand for them
 
-PAPER_NOTES = (
-    "The paper's rows are Qwen2.5-7B-Instruct. Which tasks and lengths enter its averages, its prompts and its scorer are "
-    "not known to us; the other rows use the harness's. Compare your rows with each other, and gains over the base "
-    "model with the paper's gains, not levels with levels.",
-    "± is the harness's standard error over questions; an average's is made from those of its tasks. It says nothing "
-    "about training seeds. The harness gives none for RULER, the paper none at all.",
-)
 COLUMN_NOTES = {
     "LongBench QA": "LongBench QA: mean of F1 over the English tasks of single- and multi-document QA.",
     "RULER QA": "RULER QA: mean over ruler_qa_squad and ruler_qa_hotpot and the lengths named in the column's head.",
@@ -229,13 +211,14 @@ def shared_cells(models: list[Results]) -> tuple[dict[str, set[tuple[str, str]]]
 def averages_table(models: list[Results], shared: dict[str, set[tuple[str, str]]]) -> str:
     """Rows: the models, then the paper's. Columns: the paper's three and what else was measured."""
     columns = [column for column in (*AVERAGES, "NIAH-Plus") if column in shared or column in PAPER_COLUMNS]
-    rows = [["model", *(column + lengths_text(shared.get(column, ())) for column in columns)]]
+    header = ["model", *(column + lengths_text(shared.get(column, ())) for column in columns)]
+    rows = []
     for model in models:
         rows.append([model.name, *(average(model, shared.get(column, set())) for column in columns)])
     for name, figures in PAPER.items():
         by_column = dict(zip(PAPER_COLUMNS, figures, strict=True))
         rows.append([f"paper: {name}", *(number(by_column.get(column), None) for column in columns)])
-    return markdown_table(rows)
+    return _table(header, rows)
 
 
 def average(model: Results, cells: set[tuple[str, str]]) -> str:
@@ -262,13 +245,13 @@ def tasks_table(models: list[Results]) -> str:
         return (known, task, int(metric) if metric.isdigit() else 0, metric)
 
     cells = {cell for model in models for cell in model.scores if has_a_row(*cell)}
-    rows = [["task", "metric", *(model.name for model in models)]]
+    rows = []
     for task, metric in sorted(cells, key=place):
         found = [model.scores.get((task, metric)) for model in models]
         figures = [number(score.value, score.stderr) if score else "-" for score in found]
         name = f"{length_text(metric)} tokens" if metric.isdigit() else metric
         rows.append([task, name if is_share(task, metric) else f"{name}, as given", *figures])
-    return markdown_table(rows)
+    return _table(["task", "metric", *(model.name for model in models)], rows)
 
 
 def has_a_row(task: str, metric: str) -> bool:
@@ -332,8 +315,6 @@ def number(value: float | None, stderr: float | None) -> str:
     return f"{value:.1f}" if stderr is None else f"{value:.1f} ± {stderr:.1f}"
 
 
-def markdown_table(rows: list[list[str]]) -> str:
-    """A table whose first row is its head."""
-    head, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    rule = "|---|" + "---:|" * (len(head) - 1)
-    return "\n".join([f"| {' | '.join(head)} |", rule, *(f"| {' | '.join(row)} |" for row in body)]) + "\n"
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    """Figures to the right of names, and a blank line after them."""
+    return table(header, rows, ["left"] + ["right"] * (len(header) - 1)) + "\n"

@@ -12,9 +12,9 @@ from ..common.errors import Skip, SolopoError
 from ..common.files import atomic_writer, input_stamps, read_json, read_rows, write_json, write_line
 from ..common.parallel import map_in_order, number_of_workers
 from ..questions.contexts import Placement, Synthesizer
-from ..questions.corpus import read_corpus
+from ..questions.loading import load_questions
 from ..questions.rendering import Renderer
-from ..questions.sources import SOURCES, Question, read_questions
+from ..questions.sources import SOURCES, Question
 from .arguments import EvalArguments
 from .training_pairs import TrainingPairs
 
@@ -48,9 +48,9 @@ def multi_doc(depth: float, rng: random.Random, total: int, count: int) -> list[
 TASKS = {"single_doc": single_doc, "multi_doc": multi_doc}
 
 
-def placements(args: EvalArguments) -> list[Placement]:
+def placements(task: str, depths: Sequence[float]) -> list[Placement]:
     """Where the evidence goes at each depth."""
-    return [partial(TASKS[args.task], depth) for depth in args.depths]
+    return [partial(TASKS[task], depth) for depth in depths]
 
 
 def ready_grid(args: EvalArguments) -> dict | None:
@@ -90,27 +90,16 @@ def make_grid(args: EvalArguments, renderer: Renderer) -> dict:
     """
     from tqdm import tqdm
 
-    questions = read_questions(args.source, args.input)
-    corpus = [] if args.corpus is None else read_corpus(args.corpus)
-    synthesizer = Synthesizer(
-        questions,
-        renderer,
-        args.seed,
-        corpus,
-        allow_answer=args.allow_answer_in_distractors,
-        wording=args.prompt_wording,
-    )
+    questions, synthesizer = load_questions(args, renderer, args.seed)
     training = None if args.exclude is None else TrainingPairs(args.exclude)
 
-    order = list(questions)
-    random.Random(f"{args.seed}|order").shuffle(order)
     skipped: Counter[str] = Counter()
     too_long: list[int] = []  # tokens of evidence over the smallest length
     taken: list[tuple[Question, list[Column]]] = []
     make = _ColumnMaker(args, synthesizer, training)
-    with tqdm(total=min(args.num_questions, len(order)), desc="contexts", dynamic_ncols=True) as progress:
+    with tqdm(total=min(args.num_questions, len(questions)), desc="contexts", dynamic_ncols=True) as progress:
         for question, made in zip(
-            order, map_in_order(make, order, number_of_workers(args.preprocessing_num_workers), batch_size=1)
+            questions, map_in_order(make, questions, number_of_workers(args.preprocessing_num_workers), batch_size=1)
         ):
             if isinstance(made, str):
                 skipped[made] += 1
@@ -171,7 +160,7 @@ def _rows(
 ) -> Iterator[dict]:
     """The lines of `contexts.jsonl`. One context is held at a time: a grid may be larger than the memory."""
     for i, length in enumerate(args.lengths):
-        for j, (depth, placement) in enumerate(zip(args.depths, placements(args))):
+        for j, (depth, placement) in enumerate(zip(args.depths, placements(args.task, args.depths))):
             for question, columns in taken:
                 chosen = columns[i].chosen
                 documents, positions = synthesizer.lay_out(question, chosen, f"{length} tokens", placement)
@@ -198,7 +187,7 @@ class _ColumnMaker:
 
     def __init__(self, args: EvalArguments, synthesizer: Synthesizer, training: "TrainingPairs | None") -> None:
         self.lengths = args.lengths
-        self.placements = placements(args)
+        self.placements = placements(args.task, args.depths)
         self.synthesizer = synthesizer
         self.training = training
 
@@ -224,6 +213,6 @@ class _ColumnMaker:
         return columns
 
 
-def read_grid(args: EvalArguments) -> list[dict]:
+def read_contexts(args: EvalArguments) -> list[dict]:
     """The rows of `contexts.jsonl`."""
     return list(read_rows(args.contexts_path, "eval"))

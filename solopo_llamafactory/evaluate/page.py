@@ -4,24 +4,22 @@ import random
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..common.files import atomic_writer, read_json
 from ..common.pages import load_template
 from ..questions.sub_em import sub_em
 from ..sampling.marks import Marks
-from .scoring import BEYOND, TASKS_IN_WORDS, beyond_lengths, interval, listed, notes, read_answers, read_contexts
-
-
-if TYPE_CHECKING:
-    from .arguments import EvalArguments
+from .arguments import EvalArguments
+from .judging import read_answers, read_contexts_without_prompts
+from .statistics import BEYOND
+from .table import TASKS_IN_WORDS, beyond_lengths, interval, listed, notes
 
 
 EXAMPLES_OF_A_KIND = 2
 KINDS = ("some right, some wrong", "right", "wrong")
 
 
-def write_page(args: "EvalArguments", results: dict, marks: Mapping[str, Marks] = {}) -> None:
+def write_page(args: EvalArguments, results: dict, marks: Mapping[str, Marks] = {}) -> None:
     """Write `report.html`, `curves.png` and `heatmaps.png` beside `results.json`; `marks` as for `score`."""
     from .plots import draw_curves, draw_differences, draw_scores, save_pictures  # matplotlib takes seconds
 
@@ -84,13 +82,13 @@ def make_tables(results: dict) -> list[dict]:
     return tables
 
 
-def choose_examples(args: "EvalArguments", results: dict, marks: Mapping[str, Marks] = {}) -> list[dict]:
+def choose_examples(args: EvalArguments, results: dict, marks: Mapping[str, Marks] = {}) -> list[dict]:
     """A few contexts with every model's answer: some where models differ, some all right, some all wrong."""
-    contexts = {row["id"]: row for row in read_contexts(args)}
+    contexts = {row["id"]: row for row in read_contexts_without_prompts(args.contexts_path)}
     markers = args.prompt_wording.markers
     right: dict[str, dict[str, bool]] = defaultdict(dict)  # by context, by model
     for name in results["models"]:
-        for row in read_answers(args, name):
+        for row in read_answers(args.answers_path(name)):
             if row["id"] in contexts:
                 answer = marks.get(name, Marks()).read(row["samples"][0]["text"]).answer
                 right[row["id"]][name] = sub_em(answer, contexts[row["id"]]["answers"], markers)
@@ -109,7 +107,7 @@ def choose_examples(args: "EvalArguments", results: dict, marks: Mapping[str, Ma
                 chosen.setdefault(contexts[id]["question_id"], id)
     examples = {id: contexts[id] | {"models": {}} for id in chosen.values()}
     for name in results["models"]:
-        for row in read_answers(args, name):
+        for row in read_answers(args.answers_path(name)):
             if row["id"] in examples:
                 sample = row["samples"][0]
                 problem = marks.get(name, Marks()).read(sample["text"], sample["finish"]).problem

@@ -14,8 +14,9 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from ..common.errors import SolopoError
+from ..common.files import atomic_path
 from ..common.pages.svg import BLUE, GREY, INK, ORANGE, SETTINGS, to_svg
-from .scoring import BEYOND
+from .statistics import BEYOND
 
 
 # The baseline has the colour of the text. After these eight, colours come again, dashed.
@@ -232,9 +233,8 @@ def _legend(cmap: str | LinearSegmentedColormap, norm: Normalize, label: str, st
 
 
 def _save(figure: Figure, path: Path) -> None:
-    unfinished = path.with_name(f"{path.name}.unfinished")
     try:
-        figure.savefig(unfinished, format="png", dpi=150)
-        unfinished.replace(path)
+        with atomic_path(path) as unfinished:
+            figure.savefig(unfinished, dpi=150)
     except OSError as error:
         raise SolopoError(f"'{path}' cannot be written ({error}): make room; the same command continues.") from None

@@ -8,7 +8,7 @@ from ..questions.rendering import Renderer
 from ..sampling.marks import make_marks
 from .answers import ask_models
 from .arguments import EvalArguments
-from .grid import make_grid, read_grid, ready_grid
+from .grid import make_grid, read_contexts, ready_grid
 
 
 def run_eval(args: EvalArguments) -> None:
@@ -24,18 +24,18 @@ def run_eval(args: EvalArguments) -> None:
     else:
         print(f"{args.contexts_path} is there already, made with the same arguments.", file=sys.stderr)
     _say_grid(args, summary)
-    marks = {model.name: make_marks(args, renderer.tokenizer, model.template) for model in args.model_list}
-    unfinished = ask_models(args, read_grid(args), marks)
+    marks = {model.name: make_marks(args, renderer.tokenizer, model.template) for model in args.models}
+    stopped = ask_models(args, read_contexts(args), marks)
 
     from .page import write_page
     from .scoring import score
 
-    write_page(args, score(args, marks, unfinished), marks)
+    write_page(args, score(args, marks, stopped), marks)
     print(f"Results: {args.folder / 'table.md'}; look at {args.folder / 'report.html'}.")
-    if unfinished:
+    if stopped:
         raise SolopoError(
-            f"{len(unfinished)} of {len(args.models)} models are not finished ("
-            + "; ".join(f"{name}: {reason.rstrip('.')}" for name, reason in unfinished.items())
+            f"{len(stopped)} of {len(args.models)} models are not finished ("
+            + "; ".join(f"{name}: {reason.rstrip('.')}" for name, reason in stopped.items())
             + "): what is finished is scored, and the same command asks for the rest."
         )
 

@@ -9,25 +9,22 @@ from ..common.errors import SolopoError
 from .wording import DEFAULT_WORDING, Wording, read_wording
 
 
-DEMO_CORPUS = "data/demo_corpus.jsonl"
-
-
 @dataclass
 class SourceArguments:
     """Arguments pertaining to questions, documents and how their tokens are counted."""
 
-    source: Literal["musique", "hotpotqa", "2wikimultihopqa", "squad", "generic", "demo", "two_hop"] = field(
+    source: Literal["musique", "hotpotqa", "2wikimultihopqa", "squad", "generic", "two_hop"] = field(
         default="musique",
         metadata={
-            "help": "What the input is: a data set in its official schema, the generic schema, the demo corpus, or a file "
-            "that says how many two-hop questions to make up (for tiny models)."
+            "help": "What the input is: a data set in its official schema, the generic schema, or a file that says how many "
+            "two-hop questions to make up (for tiny models)."
         },
     )
     input: str | None = field(
         default=None,
         metadata={
-            "help": "The questions: a JSON or JSONL file, or the train split of a data set, by its folder or its id on the "
-            f"Hugging Face Hub (NAME or NAME:CONFIG). Defaults to {DEMO_CORPUS} for the source demo."
+            "help": "The questions (required): a JSON or JSONL file, or the train split of a data set, by its folder or its "
+            "id on the Hugging Face Hub (NAME or NAME:CONFIG)."
         },
     )
     corpus: str | None = field(
@@ -62,14 +59,7 @@ class SourceArguments:
     def check_source(self) -> None:
         """Refuses what is missing, files that are not there, and a wording that is none."""
         self.prompt_wording
-        if self.input is None and self.source == "demo":
-            self.input = DEMO_CORPUS
         require(self, "input", "tokenizer")
-        if self.source == "demo" and not os.path.isfile(self.input):
-            raise SolopoError(
-                f"input '{self.input}' is not a file: the demo's corpus comes with the source of solopo-llamafactory, not with an "
-                "install; run this in the folder that you installed from, or give the file's path."
-            )
         if self.corpus is not None and not os.path.isfile(self.corpus):
             raise SolopoError(f"corpus '{self.corpus}' is not a file: give its path.")
         if self.preprocessing_num_workers is not None and self.preprocessing_num_workers < 1:

@@ -55,11 +55,11 @@ class SamplingArguments(RequestArguments):
         default=None,
         metadata={"help": "LLaMA-Factory's name of the chat template used in training (required)."},
     )
-    infer_backend: Literal["huggingface", "vllm", "sglang", "openai", "templated"] = field(
+    infer_backend: Literal["huggingface", "vllm", "sglang", "openai"] = field(
         default="huggingface",
         metadata={
-            "help": "What writes answers: one of LLaMA-Factory's engines in this process, `openai` for a server with "
-            "that interface, or `templated` for made-up answers without a model (MuSiQue's schema only)."
+            "help": "What writes answers: one of LLaMA-Factory's engines in this process, or `openai` for a server with "
+            "that interface."
         },
     )
     model_name_or_path: str | None = field(
@@ -102,10 +102,6 @@ class SamplingArguments(RequestArguments):
             "help": "Answers to a question asked for at a time: by servers, vllm, and transformers' own generate, where each "
             "such group has a seed of its own."
         },
-    )
-    policy: Literal["random", "shortest", "likeliest"] = field(
-        default="random",
-        metadata={"help": "Which of the right answers is chosen, and which of the wrong ones rejected."},
     )
 
     def __post_init__(self) -> None:

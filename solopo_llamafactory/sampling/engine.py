@@ -9,7 +9,8 @@ from typing import Any
 
 from ..common.errors import SolopoError
 from .arguments import SamplingArguments
-from .loop import Sample, SampleError, reason, seed_of
+from .base import Sample, SampleError, reason, seed_of
+from .texts import samples_of
 
 
 class EngineSampler:
@@ -26,11 +27,6 @@ class EngineSampler:
             raise SolopoError(
                 f"infer_backend is {backend} and {backend} is not installed: run `pip install {backend}`, or write "
                 "huggingface, or openai with a server's base_url."
-            )
-        if args.policy == "likeliest":
-            raise SolopoError(
-                f"policy is likeliest and the {backend} engine gives no log-probs: write random or shortest, or sample "
-                "through a server (infer_backend: openai)."
             )
         self.args = args
         self.workers = 1 if backend == "huggingface" else args.concurrency
@@ -164,21 +160,6 @@ class EngineSampler:
         engine = self.chat_model.engine
         room = engine.model_args.sglang_maxlen - response.prompt_length - 2
         return "stop" if response.response_length < min(room, engine.generating_args["max_new_tokens"]) else "length"
-
-
-def samples_of(engine: Any, generation_config: Any, answers: Sequence[Sequence[int]]) -> list[Sample]:
-    """Answers of the huggingface engine's model as texts; what follows an end is padding."""
-    ends = set(engine.template.get_stop_token_ids(engine.tokenizer))
-    lengths = [next((i for i, token in enumerate(answer, 1) if token in ends), None) for answer in answers]
-    answers = [answer[:length] for answer, length in zip(answers, lengths)]
-    skip = getattr(generation_config, "skip_special_tokens", True)
-    special = {id for id, token in engine.tokenizer.added_tokens_decoder.items() if token.special}
-    marks = special.intersection(engine.template.get_thought_word_ids(engine.tokenizer))
-    if skip and marks:  # without them thoughts would pass for the answer
-        answers = [[token for token in answer if token not in special or token in marks] for answer in answers]
-        skip = False
-    texts = engine.tokenizer.batch_decode(answers, skip_special_tokens=skip, clean_up_tokenization_spaces=True)
-    return [Sample(text, "stop" if length else "length") for text, length in zip(texts, lengths)]
 
 
 def _load(args: SamplingArguments) -> Any:

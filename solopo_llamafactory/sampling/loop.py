@@ -5,97 +5,25 @@ says how many calls may be under way at a time. What it needs, such as a model, 
 finished file costs nothing to go through again.
 """
 
-import dataclasses
-import fcntl
-import hashlib
-import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, BinaryIO, Protocol
+from typing import Any
 
 from ..common.errors import Skip, SolopoError
-from ..common.files import missing, stamp
+from .answer_file import AnswerFile, open_answers
 from .arguments import SamplingArguments
+from .base import Sample, SampleError, Sampler
 from .marks import EMPTY, advice
 
 
-# What decides a question's samples, beside its prompt. The server's address and its patience do not.
-SHAPING = (
-    "infer_backend",
-    "model_name_or_path",
-    "adapter_name_or_path",
-    "engine_args",
-    "template",
-    "temperature",
-    "top_p",
-    "max_new_tokens",
-    "n",
-    "seed",
-)
-# What requests and engines are told beside the arguments, so that no defaults of a server or of a model's files enter. -1 is
-# what vLLM, SGLang and llama.cpp of all versions take for no top_k.
-NEUTRAL = {
-    "top_k": -1,
-    "min_p": 0.0,
-    "repetition_penalty": 1.0,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-}
-MODEL_FILES = (".safetensors", ".bin", ".json", ".jinja")
-LOGS = ("train", "all_results", "eval")  # what a finished run leaves beside its model
 MOST_FAILURES = 5  # questions in a row
 MOST_USELESS = 20  # first samples, of MOST_FAILURES questions or more
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One answer, and its tokens' mean log-prob, if known.
-
-    `finish` is `stop`, `length` where it was cut off, or a server's word for another end (content_filter, tool_calls ...).
-    """
-
-    text: str
-    finish: str
-    logp: float | None = None
-
-
-class SampleError(Exception):
-    """Leaves one question without samples for this run; the next run asks it again."""
-
-
-class TooLongError(SampleError):
-    """A server refuses a prompt for its length."""
-
-
-class Sampler(Protocol):
-    """What asks a model.
-
-    One that has a method `stream(rows, unasked)` is given all rows at once; it yields the unasked ones with their samples in
-    order, or returns None to be asked as the others are.
-    """
-
-    workers: int  # calls that may be under way at a time
-
-    def __call__(self, row: dict) -> list[Sample]:
-        """Returns the samples of one question, or raises `SampleError`, or `Skip` where it need not be asked."""
-
-    def together(self, rows: Sequence[dict]) -> list[list[Sample] | SampleError]:
-        """The samples of several questions asked at once, or why one has none (huggingface with a `batch_size`)."""
-
-    @property
-    def window(self) -> int | None:
-        """Tokens that the model takes, prompt and answer together, where that is known."""
-
-    def close(self) -> None:
-        """Gives the model's memory, or the connection, back."""
 
 
 @dataclass
@@ -136,10 +64,9 @@ def sample(
     by_id = {row["id"]: row for row in rows}
     counts = Counts(len(by_id))
     useless = Useless(problem)
-    settings = Settings(args)
-    with _opened(path) as file:
+    with open_answers(args, path) as file:
         unasked = dict(by_id)
-        for id, samples in _read_finished(settings, file, by_id):
+        for id, samples in file.finished(by_id):
             unasked.pop(id, None)
             counts.usable += gain(by_id[id], samples)
             useless.ended_by(samples)
@@ -154,157 +81,8 @@ def sample(
                 asked = stream(rows, dict(unasked)) if stream else None
                 asked = asked or _asked(sampler, _batches(args, rows, unasked))
                 answers = ((row, result) for row, result in asked if row["id"] in unasked)
-                _append_answers(settings, answers, gain, wanted, useless, file, counts, progress, size)
+                _append_answers(file, answers, gain, wanted, useless, counts, progress, size)
     return counts
-
-
-class Settings:
-    """Digest of all that shapes the samples of a row; a model's files are looked at once."""
-
-    def __init__(self, args: SamplingArguments) -> None:
-        self._shaping = {key: getattr(args, key) for key in SHAPING}
-        if args.infer_backend != "templated":
-            self._shaping["neutral"] = NEUTRAL
-        if args.infer_backend == "huggingface":  # each group has its own seed
-            self._shaping["samples_per_call"] = args.samples_per_call
-            if (args.batch_size or 1) > 1 and args.temperature > 0:
-                self._shaping["batch_size"] = args.batch_size
-        if args.infer_backend != "openai":
-            self._shaping["files"] = files_of_model(args)
-
-    def __call__(self, row: dict) -> str:
-        text = json.dumps([self._shaping, row["prompt"]], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def files_of_model(args: SamplingArguments) -> list[list]:
-    """Size and time of a local model's and its adapters' weights, configuration and tokenizer.
-
-    A model that was trained anew in its folder, or whose RoPE was changed, is another model.
-    """
-    folders = [args.model_name_or_path, *(args.adapter_name_or_path or "").split(",")]
-    files = (path for folder in filter(None, folders) for path in sorted(Path(folder).expanduser().glob("*")))
-    told = (path for path in files if path.suffix in MODEL_FILES and not path.name.startswith(LOGS))
-    return [[path.name, *stamp(path)] for path in told]
-
-
-def seed_of(args: SamplingArguments, row: dict, index: int) -> int:
-    """Seed (31 bits) of the samples that are asked for together, `index` being the first one's."""
-    digest = hashlib.sha256(f"{args.seed}|{row['id']}|{index}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
-
-
-def reason(error: BaseException) -> str:
-    """An error and its cause on one line; many a client's own words say little."""
-    said = [hide_key(" ".join(str(each).split())) for each in (error, error.__cause__) if each is not None]
-    return ": ".join(filter(None, said))[:300] or type(error).__name__
-
-
-def hide_key(text: str) -> str:
-    """Some servers repeat a key that they refuse; it must not get into logs."""
-    key = os.environ.get("OPENAI_API_KEY")
-    return text.replace(key, "OPENAI_API_KEY") if key else text
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """The file for reading and appending, locked against other runs."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a+b") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise SolopoError(
-                    f"another run writes to '{path}': wait for its end or stop it, then run this command again."
-                ) from None
-            yield file
-    except OSError as error:
-        raise SolopoError(
-            f"'{path}' cannot be written ({error}): make room or give another output; the same command continues."
-        ) from None
-
-
-def finished(args: SamplingArguments, path: Path, rows: dict[str, dict]) -> set[str]:
-    """The ids among `rows` that the file has samples of; it may be missing, or torn by a killed run.
-
-    Raises:
-        SolopoError: for a file of other settings, a broken one, or one in use.
-    """
-    if not path.is_file():
-        return set()
-    with _opened(path) as file:
-        return {id for id, _ in _read_finished(Settings(args), file, rows)}
-
-
-def read_samples(args: SamplingArguments, path: Path, rows: dict[str, dict]) -> Iterator[tuple[str, list[Sample]]]:
-    """The finished questions among `rows`, for the steps after sampling.
-
-    Raises:
-        SolopoError: for a file that is missing, torn or of other settings.
-    """
-    if not path.is_file():
-        raise missing(path, "sample")
-    settings = Settings(args)
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                raise SolopoError(f"'{path}' line {number} is torn: run `solopo sample` with the same YAML again.")
-            yield from _parse(settings, path, line, number, rows)
-
-
-def _read_finished(settings: Settings, file: BinaryIO, rows: dict[str, dict]) -> Iterator[tuple[str, list[Sample]]]:
-    """Yields the finished questions among `rows`; a last line that a killed run left torn is cut off."""
-    path = file.name
-    size, end = os.fstat(file.fileno()).st_size, 0
-    file.seek(0)
-    for number, line in enumerate(file, 1):
-        end += len(line)
-        if end == size and not _is_whole(line):
-            print(f"'{path}': the last line was torn and is cut off; its question is sampled again.", file=sys.stderr)
-            file.truncate(end - len(line))
-            return
-        yield from _parse(settings, path, line, number, rows)
-
-
-def _is_whole(line: bytes) -> bool:
-    try:
-        return line.endswith(b"\n") and json.loads(line) is not None
-    except ValueError:
-        return False
-
-
-def _parse(
-    settings: Settings, path: str | Path, line: bytes, number: int, rows: dict[str, dict]
-) -> Iterator[tuple[str, list[Sample]]]:
-    """The line's question with its samples; nothing for one that is not among `rows`."""
-    try:
-        row = json.loads(line)
-        id, made_with, samples = row["id"], row["settings"], [Sample(**each) for each in row["samples"]]
-    except (KeyError, TypeError, ValueError):
-        raise SolopoError(
-            f"'{path}' line {number} is no row of samples: remove this line, and its question is sampled again."
-        ) from None
-    if id not in rows:
-        return
-    if made_with != settings(rows[id]):
-        raise SolopoError(
-            f"'{path}' line {number} was made with other settings (of the model, of sampling or of its "
-            "context), or by an earlier version, which let a server's and the model's own sampling defaults in: delete the file "
-            "to sample anew, or write another output."
-        )
-    yield id, samples
-
-
-def _append(file: BinaryIO, row: dict) -> None:
-    line = json.dumps(row, ensure_ascii=False, default=dataclasses.asdict) + "\n"
-    try:
-        file.write(line.encode("utf-8", "replace"))  # a server's answer cut inside an emoji holds half a character
-        file.flush()
-    except OSError as error:
-        raise SolopoError(
-            f"'{file.name}' cannot be written ({error}): make room or give another output; the same command continues."
-        ) from None
 
 
 def _batches(args: SamplingArguments, rows: Sequence[dict], unasked: dict[str, dict]) -> Iterator[Sequence[dict]]:
@@ -317,12 +95,11 @@ def _batches(args: SamplingArguments, rows: Sequence[dict], unasked: dict[str, d
 
 
 def _append_answers(
-    settings: Settings,
+    file: AnswerFile,
     answers: Iterable[tuple[dict, list[Sample] | Exception]],
     gain: Callable[[dict, list[Sample]], int],
     wanted: int | None,
     useless: "Useless",
-    file: BinaryIO,
     counts: Counts,
     progress: Any,
     size: Callable[[dict], int],
@@ -338,16 +115,15 @@ def _append_answers(
             if in_a_row == MOST_FAILURES:
                 raise SolopoError(
                     f"{MOST_FAILURES} questions in a row got no answer, the last one because of: {error}; what is "
-                    f"finished is kept in '{file.name}' and the same command continues."
+                    f"finished is kept in '{file.path}' and the same command continues."
                 )
         elif isinstance(result, Skip):
             progress.update(size(row))
         elif isinstance(result, Exception):
             raise result
         else:
-            line = {"id": row["id"], "settings": settings(row), "samples": result}
-            for each in useless.passed(line):
-                _append(file, each)
+            for each in useless.passed(row, result):
+                file.append(*each)
             in_a_row = 0
             counts.sampled += 1
             counts.finished += 1
@@ -358,7 +134,7 @@ def _append_answers(
         if wanted is not None and counts.usable >= wanted:
             break
     for each in useless.held:
-        _append(file, each)
+        file.append(*each)
     if error is not None:
         print(
             f"{counts.failed} questions got no answer, the last of them because of: {error}; the same command asks "
@@ -374,7 +150,7 @@ class Useless:
     """
 
     def __init__(self, problem: Callable[[Sample], str | None]) -> None:
-        self.held: list[dict] = []
+        self.held: list[tuple[dict, list[Sample]]] = []
         self._problem = problem
         self._ended = False
 
@@ -383,17 +159,17 @@ class Useless:
         self._ended = self._ended or any(self._problem(each) is None for each in samples)
         return self._ended
 
-    def passed(self, line: dict) -> list[dict]:
-        """The lines to write now, this one's last.
+    def passed(self, row: dict, samples: list[Sample]) -> list[tuple[dict, list[Sample]]]:
+        """The rows with their samples to write now, this one last.
 
         Raises:
             SolopoError: when there have been many and none is of use.
         """
-        self.held.append(line)
-        if self.ended_by(line["samples"]):
-            lines, self.held = self.held, []
-            return lines
-        problems = Counter(self._problem(each) for held in self.held for each in held["samples"])
+        self.held.append((row, samples))
+        if self.ended_by(samples):
+            passed, self.held = self.held, []
+            return passed
+        problems = Counter(self._problem(each) for _, held in self.held for each in held)
         if problems.total() >= MOST_USELESS and len(self.held) >= MOST_FAILURES:
             found = ", ".join(f"{count} {name}" for name, count in problems.most_common())
             raise SolopoError(

@@ -1,15 +1,11 @@
 """Which sampler asks a model."""
 
 from .arguments import SamplingArguments
-from .loop import Sampler
+from .base import Sampler
 
 
 def make_sampler(args: SamplingArguments) -> Sampler:
     """What writes answers. Imports are here, so that a server needs no engine and an engine no client."""
-    if args.infer_backend == "templated":
-        from .templated import TemplatedSampler
-
-        return TemplatedSampler(args)
     if args.infer_backend == "openai":
         from .server import ServerSampler
 

@@ -3,13 +3,12 @@
 import os
 import re
 import sys
-from statistics import fmean
 from threading import Lock
 from typing import Any
 
 from ..common.errors import SolopoError
 from .arguments import SamplingArguments
-from .loop import NEUTRAL, Sample, SampleError, TooLongError, hide_key, reason, seed_of
+from .base import NEUTRAL, Sample, SampleError, TooLongError, hide_key, reason, seed_of
 
 
 PATIENCE = 20.0  # seconds for the first sign of life
@@ -106,7 +105,7 @@ class ServerSampler:
         most = self.args.engine_args.get("max_tokens", self.args.max_new_tokens)
         used = getattr(getattr(completion, "usage", None), "completion_tokens", None)
         is_full = isinstance(used, int) and isinstance(most, int) and used >= most * len(choices)
-        return [self._to_sample(choice, is_full) for choice in choices]
+        return [_sample_of(choice, is_full) for choice in choices]
 
     def _complete(self, row: dict, index: int, count: int) -> Any:
         """The server's completion. All wait for the first one, which tells the fields that the server takes."""
@@ -157,7 +156,6 @@ class ServerSampler:
             max_tokens=args.max_new_tokens,
             extra_body=ours | args.engine_args,
             **({"top_p": args.top_p} if args.top_p < 1 else {}),
-            **({"logprobs": True} if args.policy == "likeliest" else {}),
         )
 
     def _optional(self, row: dict, index: int) -> dict:
@@ -182,18 +180,9 @@ class ServerSampler:
             )
         return {"presence_penalty"} if is_hosts else set()
 
-    def _to_sample(self, choice: Any, is_full: bool) -> Sample:
-        text = _text_of(choice.message and choice.message.content)
-        logp = None
-        if self.args.policy == "likeliest" and text:
-            tokens = choice.logprobs and choice.logprobs.content
-            if not tokens:
-                raise SolopoError(
-                    f"policy is likeliest and the server {self.args.base_url} sends no log-probs: write random or "
-                    "shortest."
-                )
-            logp = fmean(token.logprob for token in tokens)
-        return Sample(text, finish_of(choice.finish_reason, is_full), logp)
+
+def _sample_of(choice: Any, is_full: bool) -> Sample:
+    return Sample(_text_of(choice.message and choice.message.content), finish_of(choice.finish_reason, is_full))
 
 
 def finish_of(said: Any, is_full: bool) -> str:
@@ -226,7 +215,8 @@ def _connect(args: SamplingArguments) -> Any:
     import openai
     from openai.types.chat import ChatCompletion
 
-    # pydantic builds these classes at their first use, and not safely in several threads.
+    # pydantic builds these classes at their first use, and not safely in several threads. Log-probs come where
+    # `engine_args` asks for them.
     token = {"token": "", "logprob": 0.0, "top_logprobs": []}
     choice = {"message": {"role": "assistant", "content": ""}, "logprobs": {"content": [token]}}
     ChatCompletion.construct(choices=[choice], usage={})

@@ -13,8 +13,8 @@ from ..generation.loop import Request, generate
 from ..host.chat import prompt_inputs
 from ..model.probe import below_adapter
 from .arguments import SamplingArguments
-from .engine import samples_of
-from .loop import Sample, SampleError, reason, seed_of
+from .base import Sample, SampleError, reason, seed_of
+from .texts import samples_of
 
 
 INPUTS = {"inputs", "attention_mask", "generation_config"}

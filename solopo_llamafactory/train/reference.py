@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -30,6 +29,7 @@ from tqdm import tqdm
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from ..common.distributed import gather, is_main, rank_and_world_size, same_everywhere
+from ..common.files import atomic_path, stamp
 from ..data.sequences import DIGEST_SIZE, Sequences
 
 
@@ -69,21 +69,14 @@ class ReferenceTable:
             return
         logps = _read(self.path) | self.logps
         digests = torch.frombuffer(bytearray(b"".join(logps)), dtype=torch.uint8).view(-1, DIGEST_SIZE)
-        unfinished = None
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, unfinished = tempfile.mkstemp(dir=self.path.parent, suffix=".unfinished")
-            os.close(handle)
-            save_file({"digests": digests, "logps": torch.tensor(list(logps.values()))}, unfinished)
-            os.replace(unfinished, self.path)
+            with atomic_path(self.path) as unfinished:
+                save_file({"digests": digests, "logps": torch.tensor(list(logps.values()))}, unfinished)
         except (OSError, SafetensorError) as err:
             raise ValueError(
                 f"The reference log-probs cannot be written to {self.path} ({err}): make room, or set HF_HOME to a "
                 "folder on another disk."
             ) from None
-        finally:
-            if unfinished is not None:
-                Path(unfinished).unlink(missing_ok=True)
 
     def lookup(self, digests_NS: list[list[bytes]], device: torch.device) -> Tensor:
         """The sums of a batch, (N, S) float32.
@@ -205,7 +198,7 @@ def _describe_weights(name: str, commit: str | None = None) -> list | None:
     if not files:
         return None
     files += sorted(Path(name).glob("*config.json"))
-    return [os.path.abspath(name), *([path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files)]
+    return [os.path.abspath(name), *([path.name, *stamp(path)] for path in files)]
 
 
 def _read(path: Path | None) -> dict[bytes, float]:

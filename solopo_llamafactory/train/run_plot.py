@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+from ..common.files import atomic_path
 from . import metrics
 
 
@@ -54,6 +55,6 @@ def plot_training(output_dir: str) -> str | None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     path = os.path.join(output_dir, FILE_NAME)
-    figure.savefig(f"{path}.unfinished", format="png", dpi=90)
-    os.replace(f"{path}.unfinished", path)
+    with atomic_path(path) as unfinished:
+        figure.savefig(unfinished, dpi=90)
     return path

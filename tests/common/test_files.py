@@ -3,7 +3,7 @@
 import pytest
 
 from solopo_llamafactory.common.errors import SolopoError
-from solopo_llamafactory.common.files import atomic_writer, read_json, read_rows, write_json
+from solopo_llamafactory.common.files import atomic_path, atomic_writer, read_json, read_rows, write_json
 
 
 def test_the_old_file_stays_when_writing_fails(tmp_path):
@@ -15,6 +15,21 @@ def test_the_old_file_stays_when_writing_fails(tmp_path):
     assert [item.name for item in tmp_path.iterdir()] == ["out.jsonl"] and path.read_text() == "old"
     with pytest.raises(SolopoError, match="cannot be written"), atomic_writer(path / "below.jsonl"):
         pass
+
+
+def test_a_path_to_write_at(tmp_path):
+    path = tmp_path / "new" / "out.png"
+    with atomic_path(path) as temporary:
+        assert (temporary.parent, temporary.suffix) == (path.parent, ".png") and not temporary.exists()
+        temporary.write_text("old")
+        assert not path.exists()
+    for error in (OSError, KeyboardInterrupt):
+        with pytest.raises(error), atomic_path(path) as temporary:
+            temporary.write_text("new")
+            raise error
+    with pytest.raises(FileNotFoundError), atomic_path(path):
+        pass  # nothing was written
+    assert [item.name for item in path.parent.iterdir()] == ["out.png"] and path.read_text() == "old"
 
 
 def test_json(tmp_path):

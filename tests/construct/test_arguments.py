@@ -8,7 +8,13 @@ from solopo_llamafactory.construct.arguments import BuildArguments
 from tests.helpers.questions import CORPUS, ROOT
 
 
-GOOD = {"source": "demo", "input": str(CORPUS), "output": "out.jsonl", "tokenizer": "some/folder", "template": "qwen"}
+GOOD = {
+    "source": "musique",
+    "input": str(CORPUS),
+    "output": "out.jsonl",
+    "tokenizer": "some/folder",
+    "template": "qwen",
+}
 
 
 def overrides(**changes) -> list[str]:
@@ -30,17 +36,11 @@ def test_long_tokens_may_be_several():
     assert parse(BuildArguments, overrides(long_tokens=4000)).long_budgets == [4000]
 
 
-def test_demo_has_a_default_input(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    args = parse(BuildArguments, [text for text in overrides() if not text.startswith("input=")])
-    assert args.input == "data/demo_corpus.jsonl"
-
-
-@pytest.mark.parametrize("name", ["demo", "musique_qwen", "musique_llama"])
+@pytest.mark.parametrize("name", ["musique_qwen", "musique_llama"])
 def test_recipes_parse(monkeypatch, name):
     monkeypatch.chdir(ROOT)
     args = parse(BuildArguments, [f"recipes/data/{name}.yaml", f"input={CORPUS}"])
-    assert args.output == f"data/{'solopo_demo' if name == 'demo' else name}.jsonl"
+    assert args.output == f"data/{name}.jsonl"
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,11 @@ def test_recipes_parse(monkeypatch, name):
         (overrides(zebra=3), "the keys are source, input"),
         (
             overrides(source="hotpot"),
-            "source is 'hotpot': write musique, hotpotqa, 2wikimultihopqa, squad, generic, demo or two_hop",
+            "source is 'hotpot': write musique, hotpotqa, 2wikimultihopqa, squad, generic or two_hop",
         ),
-        (overrides(infer_backend="sampled"), "infer_backend is 'sampled': write huggingface, vllm, sglang, openai or"),
+        (overrides(infer_backend="sampled"), "infer_backend is 'sampled': write huggingface, vllm, sglang or openai"),
         (overrides(infer_backend="openai"), "write both `infer_backend: openai` and the server's `base_url`"),
         (overrides(base_url="http://127.0.0.1/v1"), "write both `infer_backend: openai` and the server's `base_url`"),
-        (overrides(infer_backend="templated", source="generic"), "templated answers need MuSiQue's decomposition"),
         (overrides(temperature="hot"), "temperature is 'hot': write a number, such as 0.85"),
         (overrides(temperature=-1), "temperature is -1.0: write 0 or more"),
         (overrides(top_p=0), "top_p is 0.0: write a number above 0"),
@@ -76,7 +75,7 @@ def test_recipes_parse(monkeypatch, name):
         (overrides(output=CORPUS), "same file"),
         (overrides(dataset_info=ROOT), "is a folder: write the name of its JSON file"),
         (overrides(temperature="nan"), "temperature is nan: write 0 or more"),
-        (overrides(input="nowhere.jsonl"), "'nowhere.jsonl' is not a file: the demo's corpus comes with the source"),
+        (overrides(input="null"), "`input` is missing"),
         (overrides(output="a [v2].jsonl"), "write a name without any of * ? [ ] and ::"),
         (overrides(output="a*.jsonl"), "write a name without any of * ? [ ] and ::"),
         (overrides(output="a::b.jsonl"), "write a name without any of * ? [ ] and ::"),
@@ -111,6 +110,6 @@ def test_help_names_every_key():
         "source",
         "input",
         "short_tokens (int, default 1100)",
-        "infer_backend (huggingface|vllm|sglang|openai|templated, default huggingface)",
+        "infer_backend (huggingface|vllm|sglang|openai, default huggingface)",
     ):
         assert f"\n  {key}" in help_text(BuildArguments, "solopo build")

@@ -14,7 +14,7 @@ from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.run import run_build
 from tests.helpers.questions import MUSIQUE, ROOT
 from tests.helpers.runs import command_environment, read_logs, run_host
-from tests.sampling.test_server import host_api
+from tests.helpers.servers import host_api
 
 
 pytestmark = [

@@ -39,7 +39,7 @@ def build_files(folder, num_pairs: int = 40, num_held_out: int = 8, **changes) -
     contexts = [make_context(rng, i, args) for i in range(usable + usable // 2)]
     args.folder.mkdir(parents=True)
     write_lines(args.contexts_path, *contexts)
-    samples = [{"text": "The answer is Esk.", "finish": "stop", "logp": None}] * 2
+    samples = [{"text": "The answer is Esk.", "finish": "stop"}] * 2
     write_lines(args.samples_path, *({"id": row["id"], "settings": "s", "samples": samples} for row in contexts))
     pairs = [make_pair(rng, row) for row in contexts[:usable]]
     write_lines(folder / "pairs.jsonl", *pairs[:num_pairs])
@@ -205,15 +205,12 @@ def test_same_files_same_bytes(built):
     assert args.summary_path.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "changes", [{"short_tokens": 0}, {"infer_backend": "templated"}, {"long_tokens": [4000, 8000]}]
-)
+@pytest.mark.parametrize("changes", [{"short_tokens": 0}, {"long_tokens": [4000, 8000]}])
 def test_one_pair(tmp_path, changes):
     args = build_files(tmp_path / "one", 1, 0, **changes)
     write_report(args)
     page = Page(args.report_path)
     assert "Held-out" not in "".join(page.text) and page.tags.count("svg") == 6
-    assert ("made from templates" in page.source) == ("infer_backend" in changes)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tests.helpers.questions import CORPUS, ROOT
 
 def arguments(tmp_path, **changes) -> BuildArguments:
     values = {
-        "source": "demo",
+        "source": "musique",
         "input": str(CORPUS),
         "output": str(tmp_path / "data" / "mine.jsonl"),
         "tokenizer": "some/folder",
@@ -25,7 +25,7 @@ def arguments(tmp_path, **changes) -> BuildArguments:
 def test_shipped_entries():
     expected = {}
     musique = ("musique_qwen", "musique_qwen_heldout", "musique_llama", "musique_llama_heldout")
-    for name in ("solopo_demo", *musique, "two_hop_pairs"):
+    for name in (*musique, "two_hop_pairs"):
         expected.update(dataset_entries(name, f"data/{name}.jsonl"))
     assert json.loads((ROOT / "dataset_info.json").read_text()) == expected
 

@@ -1,53 +1,62 @@
-"""The whole build with a real tokenizer and LLaMA-Factory's templates; answers are templated."""
+"""The whole build with a real tokenizer and LLaMA-Factory's templates; answers are made up."""
 
 import json
 
 import pytest
 
 from solopo_llamafactory.common.errors import SolopoError
+from solopo_llamafactory.construct import run
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.run import run_build
 from solopo_llamafactory.questions.rendering import Renderer
 from solopo_llamafactory.questions.sub_em import mentions
 from tests.helpers.questions import CORPUS, MUSIQUE
+from tests.helpers.worked_answers import WorkedAnswers
+
+
+@pytest.fixture(autouse=True)
+def worked_answers(monkeypatch):
+    monkeypatch.setattr(run, "make_sampler", lambda args: WorkedAnswers(args.input))
 
 
 def arguments(output, tokenizer, **changes) -> BuildArguments:
     sizes = {"short_tokens": 512, "long_tokens": 1280, "num_examples": 24}
     files = {"output": str(output), "tokenizer": str(tokenizer), "dataset_info": str(output.parent / "info.json")}
-    demo = {"source": "demo", "input": str(CORPUS), "template": "qwen", "infer_backend": "templated"}
-    return BuildArguments(**{**demo, **sizes, **files, **changes})
+    source = {"source": "musique", "input": str(CORPUS), "template": "qwen"}
+    return BuildArguments(**{**source, **sizes, **files, **changes})
 
 
 def read(path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def check(examples: list[dict], renderer: Renderer, short_tokens: int, long_tokens: int) -> None:
+def check(examples: list[dict], args: BuildArguments) -> None:
+    renderer = Renderer(args.tokenizer, args.template)
     for example in examples:
         assert list(example) == ["id", "short_prompt", "long_prompt", "chosen", "rejected", "meta"]
         assert all(isinstance(value, str) for value in example.values())
         meta = json.loads(example["meta"])
-        for view, budget in (("short", short_tokens), ("long", long_tokens)):
+        for view, budget in (("short", args.short_tokens), ("long", args.long_tokens)):
             prompt = example[f"{view}_prompt"]
             assert renderer.count(prompt) == meta["tokens"][view] <= budget
             for title, position in zip(meta["evidence"], meta["evidence_positions"][view]):
                 assert f"Document {position}:\n{title}\n" in prompt
         assert f"The answer is {meta['answers'][0].rstrip('.')}." in example["chosen"]
         assert not mentions(example["rejected"], meta["answers"])
-        assert meta["infer_backend"] == "templated" and meta["model"] is None
+        assert meta["infer_backend"] == "huggingface" and meta["model"] == args.model_name_or_path
 
 
-def test_demo(tmp_path, qwen_tokenizer, capsys):
+def test_a_build_and_the_same_again(tmp_path, qwen_tokenizer, capsys):
     one, two = tmp_path / "new" / "one.jsonl", tmp_path / "two.jsonl"
-    run_build(arguments(one, qwen_tokenizer, num_held_out=5))
+    args = arguments(one, qwen_tokenizer, num_held_out=5)
+    run_build(args)
     text = capsys.readouterr().out
     assert f"Wrote 24 pairs to {one}" in text and "Wrote 5 held-out pairs to" in text
     assert "evidence alone over short_tokens" in text and "Train with `dataset: one`" in text
     examples, held_out = read(one), read(tmp_path / "new" / "one_heldout.jsonl")
-    check(examples + held_out, Renderer(qwen_tokenizer, "qwen"), 512, 1280)
+    check(examples + held_out, args)
     assert len(held_out) == 5 and not {row["id"] for row in examples} & {row["id"] for row in held_out}
-    assert json.loads(examples[0]["meta"])["licence"] == "Apache-2.0"
+    assert json.loads(examples[0]["meta"])["licence"] == "CC BY 4.0"
     report = (tmp_path / "new" / "one.build" / "report.html").read_text(encoding="utf-8")
     assert json.loads(examples[0]["meta"])["question"][:20] in report or "24" in report
 
@@ -99,10 +108,11 @@ def test_real_musique(tmp_path, request, tokenizer, template):
     output = tmp_path / "musique.jsonl"
     budgets = {"short_tokens": 1400, "long_tokens": 5000}
     source = {"source": "musique", "input": str(MUSIQUE), "num_examples": 30, "template": template}
-    run_build(arguments(output, tokenizer, **source, **budgets))
+    args = arguments(output, tokenizer, **source, **budgets)
+    run_build(args)
     examples = read(output)
     assert len(examples) == 30
-    check(examples, Renderer(tokenizer, template), *budgets.values())
+    check(examples, args)
     summary = json.loads((tmp_path / "musique.build" / "synthesis.json").read_text())
     assert not summary["shortfalls"]["long"]
     assert min(json.loads(row["meta"])["tokens"]["long"] for row in examples) > 4900  # within 2% of the budget

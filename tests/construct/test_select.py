@@ -12,13 +12,14 @@ from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.select import choose_held_out, count_pairs, judge, pick, select
 from solopo_llamafactory.questions.wording import WORDINGS
-from solopo_llamafactory.sampling.loop import Sample, Settings
+from solopo_llamafactory.sampling.answer_file import Settings
+from solopo_llamafactory.sampling.base import Sample
 from solopo_llamafactory.sampling.marks import Marks
 from tests.helpers.questions import CORPUS, WordRenderer, write_lines
 
 
-def make_sample(text: str, finish: str = "stop", logp: float | None = None) -> Sample:
-    return Sample(text, finish, logp)
+def make_sample(text: str, finish: str = "stop") -> Sample:
+    return Sample(text, finish)
 
 
 def context(id: str, hops: int = 2, evidence: str | None = None) -> dict:
@@ -139,12 +140,9 @@ def test_samples_without_any_answer_say_what_to_change(args):
 
 
 def test_policies():
-    samples = [make_sample("long text", logp=-2.0), make_sample("text", logp=-3.0), make_sample("a text", logp=-0.5)]
+    samples = [make_sample("long text"), make_sample("text"), make_sample("a text")]
     assert pick(samples, "shortest", random.Random(0)) == "text"
-    assert pick(samples, "likeliest", random.Random(0)) == "a text"
     assert {pick(samples, "random", random.Random(seed)) for seed in range(30)} == {each.text for each in samples}
-    with pytest.raises(SolopoError, match="have no log-probabilities"):
-        pick([*samples, make_sample("x")], "likeliest", random.Random(0))
 
 
 def test_pairs_and_counts_by_hand(args):

@@ -8,7 +8,7 @@ import pytest
 
 from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.construct.arguments import BuildArguments
-from solopo_llamafactory.construct.synthesize import existing, synthesize
+from solopo_llamafactory.construct.synthesize import ready_contexts, synthesize
 from tests.helpers.questions import CORPUS, WordRenderer, record, write_lines
 
 
@@ -16,7 +16,7 @@ from tests.helpers.questions import CORPUS, WordRenderer, record, write_lines
 def args(tmp_path):
     def make(**changes) -> BuildArguments:
         files = {"input": str(CORPUS), "output": str(tmp_path / "out.jsonl"), "tokenizer": "x", "template": "qwen"}
-        sizes = {"source": "demo", "short_tokens": 320, "long_tokens": 1200, "num_contexts": 100}
+        sizes = {"source": "musique", "short_tokens": 320, "long_tokens": 1200, "num_contexts": 100}
         return BuildArguments(**{**files, **sizes, "preprocessing_num_workers": 1, **changes})
 
     return make
@@ -39,7 +39,7 @@ def test_rows(args):
     for row in read(args().contexts_path):
         meta = row["meta"]
         assert meta["tokens"]["long"] == WordRenderer().count(row["long_prompt"]) <= meta["budgets"]["long"] == 1200
-        assert row["hops"] == len(row["evidence"]) and row["answers"] and meta["licence"] == "Apache-2.0"
+        assert row["hops"] == len(row["evidence"]) and row["answers"] and meta["licence"] == "CC BY 4.0"
         for view in ("short", "long"):
             positions, documents = meta["evidence_positions"][view], meta["documents"][view]
             depths = [(position - 1) / (documents - 1) for position in positions]
@@ -70,19 +70,19 @@ def test_counts(args, tmp_path):
 def test_contexts_are_made_again_when_something_has_changed(args, tmp_path):
     path = write_lines(tmp_path / "in.jsonl", record(), record(id="other"))
     changes = {"source": "musique", "input": str(path), "short_tokens": 0}
-    assert existing(args(**changes)) is None
+    assert ready_contexts(args(**changes)) is None
     summary = synthesize(args(**changes), WordRenderer())
-    assert existing(args(**changes)) == summary
-    assert existing(args(**changes, n=3, preprocessing_num_workers=2)) == summary  # about other things
-    assert existing(args(**changes, seed=1)) is existing(args(**changes, num_contexts=1)) is None
+    assert ready_contexts(args(**changes)) == summary
+    assert ready_contexts(args(**changes, n=3, preprocessing_num_workers=2)) == summary  # about other things
+    assert ready_contexts(args(**changes, seed=1)) is ready_contexts(args(**changes, num_contexts=1)) is None
     os.utime(path, ns=(0, 0))
-    assert existing(args(**changes)) is None
+    assert ready_contexts(args(**changes)) is None
 
 
 def test_nothing_is_left_behind_when_no_context_can_be_made(args, tmp_path):
     with pytest.raises(SolopoError, match="no context could be made from .* evidence alone over short_tokens"):
         synthesize(args(short_tokens=20), WordRenderer())
-    assert not args().contexts_path.exists() and existing(args()) is None
+    assert not args().contexts_path.exists() and ready_contexts(args()) is None
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(SolopoError, match="holds no questions"):
         synthesize(args(input=str(tmp_path / "empty.jsonl")), WordRenderer())

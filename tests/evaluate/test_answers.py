@@ -1,5 +1,6 @@
 """Asking the models: windows, failures of one model, and what a second run asks."""
 
+import dataclasses
 import json
 import time
 from functools import partial
@@ -10,7 +11,7 @@ from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.evaluate.answers import ask_models
 from tests.helpers.evaluation import eval_arguments
 from tests.helpers.questions import write_lines
-from tests.sampling.test_server import FakeServer
+from tests.helpers.servers import FakeServer
 
 
 pytest.importorskip("openai")
@@ -20,13 +21,6 @@ MAX_NEW_TOKENS = 100
 @pytest.fixture
 def make_args(tmp_path):
     return partial(eval_arguments, tmp_path)
-
-
-@pytest.fixture
-def server():
-    fake = FakeServer()
-    yield fake
-    fake.close()
 
 
 @pytest.fixture
@@ -57,7 +51,7 @@ def answered(args, name: str) -> list[str]:
 
 
 def windows(args) -> dict[str, int | None]:
-    paths = {model.name: args.record_path(model.name) for model in args.model_list}
+    paths = {model.name: args.record_path(model.name) for model in args.models}
     return {name: json.loads(path.read_text())["window"] for name, path in paths.items() if path.is_file()}
 
 
@@ -93,7 +87,7 @@ def test_contexts_beyond_the_window_are_not_asked(make, server):
     assert ask_models(args, rows()) == {}
     assert answered(args, "base") == [f"q{i}" for i in range(1, 10)] and windows(args) == {"base": 1000}
     other = make("base", output=f"{args.output}2")
-    other.models[0]["window"] = 500
+    other.models[0].window = 500
     ask_models(other, rows())
     assert answered(other, "base") == [f"q{i}" for i in range(1, 5)]
 
@@ -149,8 +143,8 @@ def test_a_model_that_fails_does_not_hold_up_the_others(make, server):
         (500, {"error": {"message": "broken"}}) if request["model"] == "served/base" and number > 6 else None
     )
     args = make("base", "trained")
-    unfinished = ask_models(args, rows())
-    assert list(unfinished) == ["base"] and "5 questions in a row got no answer" in unfinished["base"]
+    stopped = ask_models(args, rows())
+    assert list(stopped) == ["base"] and "5 questions in a row got no answer" in stopped["base"]
     assert len(answered(args, "base")) == 6 and len(answered(args, "trained")) == 24
     kept = args.answers_path("base").read_bytes()
     server.misbehave = lambda request, number: None
@@ -167,8 +161,8 @@ def test_a_server_that_dies_keeps_what_is_finished(make, server):
 
     server.misbehave = die
     args = make("base", "trained")
-    unfinished = ask_models(args, rows())
-    assert list(unfinished) == ["base", "trained"] and len(answered(args, "base")) == 9
+    stopped = ask_models(args, rows())
+    assert list(stopped) == ["base", "trained"] and len(answered(args, "base")) == 9
     revived = FakeServer()
     again = make("base", "trained", url=revived.url)  # another address
     assert ask_models(again, rows()) == {}
@@ -194,10 +188,11 @@ def test_answers_of_other_settings_are_refused_before_any_model_is_asked(make, s
 def test_a_model_that_cannot_be_loaded_is_named_and_the_next_is_asked(make, server, tmp_path):
     args = make("served")
     (tmp_path / "empty").mkdir()
-    args.models.insert(0, args.models[0] | {"name": "broken", "infer_backend": "huggingface", "base_url": None})
-    args.models[0]["model_name_or_path"] = str(tmp_path / "empty")
-    unfinished = ask_models(args, rows())
-    assert list(unfinished) == ["broken"] and "cannot be loaded by LLaMA-Factory" in unfinished["broken"]
+    broken = {"name": "broken", "infer_backend": "huggingface", "base_url": None}
+    broken["model_name_or_path"] = str(tmp_path / "empty")
+    args.models.insert(0, dataclasses.replace(args.models[0], **broken))
+    stopped = ask_models(args, rows())
+    assert list(stopped) == ["broken"] and "cannot be loaded by LLaMA-Factory" in stopped["broken"]
     assert len(answered(args, "served")) == 24 and windows(args) == {"broken": None, "served": None}
 
 

@@ -43,7 +43,7 @@ def make_args(tmp_path):
         ({"models": [{"name": "a", "window": 0}]}, "window of model 'a' is 0"),
         ({"models": [{"name": "a", "engine_args": {"temperature": 1}}]}, "engine_args of model 'a' has temperature"),
         ({"models": [{"name": "a", "infer_backend": "openai"}]}, "model 'a': infer_backend is openai and base_url is"),
-        ({"models": [{"name": "a", "infer_backend": "templated"}]}, "infer_backend is 'templated': write huggingface"),
+        ({"models": [{"name": "a", "infer_backend": "tensorrt"}]}, "infer_backend is 'tensorrt': write huggingface"),
         ({"lengths": [2000, 1000]}, r"lengths is \[2000, 1000\]: write numbers of tokens from short to long"),
         ({"lengths": [1000, 1000]}, "each once"),
         ({"lengths": [0, 1000]}, "lengths is"),
@@ -72,10 +72,10 @@ def test_what_is_refused(make_args, changes, words):
 
 def test_models_inherit_what_they_do_not_say(make_args):
     args = make_args(models=[{"name": "base"}, {"name": "served", **SERVER, "template": "llama3"}], max_new_tokens=7)
-    base, served = args.model_list
+    base, served = args.models
     assert (base.model_name_or_path, base.template, base.infer_backend) == ("some/model", "qwen", "huggingface")
     assert (served.template, args.sampling(served).base_url) == ("llama3", SERVER["base_url"])
-    for model in args.model_list:
+    for model in args.models:
         sampling = args.sampling(model)
         assert (sampling.n, sampling.temperature, sampling.max_new_tokens) == (1, 0.0, 7)
 

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from solopo_llamafactory.common.errors import SolopoError
-from solopo_llamafactory.evaluate.grid import make_grid, multi_doc, read_grid, ready_grid, single_doc
+from solopo_llamafactory.evaluate.grid import make_grid, multi_doc, read_contexts, ready_grid, single_doc
 from tests.helpers.evaluation import eval_arguments
 from tests.helpers.questions import WordRenderer, paragraph, record, write_lines
 from tests.questions.test_contexts import parts
@@ -23,7 +23,7 @@ def make_args(tmp_path):
 
 def grid(args) -> list[dict]:
     make_grid(args, WordRenderer())
-    return read_grid(args)
+    return read_contexts(args)
 
 
 @pytest.mark.parametrize("task", ["multi_doc", "single_doc"])
@@ -39,7 +39,7 @@ def test_every_question_in_every_cell_within_its_length(make_args, task):
         documents = parts(row["prompt"])
         assert len(documents) == row["documents"]
         assert [documents[position - 1].split("\n")[0] for position in row["positions"]] == row["evidence"]
-        assert row["prompt"].endswith(row["question"]) and row["licence"] == "Apache-2.0"
+        assert row["prompt"].endswith(row["question"]) and row["licence"] == "CC BY 4.0"
     assert list(cells) == [(length, depth) for length in args.lengths for depth in args.depths]
     (questions,) = {tuple(each) for each in cells.values()}
     assert len(questions) == len(set(questions)) == 12
@@ -173,7 +173,7 @@ def test_training_questions_and_their_evidence_are_left_out(make_args, tmp_path)
         corpus = write_lines(tmp_path / "corpus.jsonl", *({"text": f"Hill {i} is far away."} for i in range(99)))
         args.corpus = str(corpus)
         summary = make_grid(args, WordRenderer())
-        return {row["question_id"] for row in read_grid(args)}, summary["skipped"]
+        return {row["question_id"] for row in read_contexts(args)}, summary["skipped"]
 
     assert read(pair()) == ({"a", "b", "c"}, {})
     assert read(pair(id="a")) == ({"b", "c"}, {"in training": 1})
@@ -196,7 +196,7 @@ def test_the_wording_is_that_of_the_training_pairs_or_the_difference_is_said(mak
     args = make_args(exclude=str(one))
     assert args.wording == "direct"
     assert make_grid(args, WordRenderer())["other_texts"] == []
-    assert "Write only the answer" in read_grid(args)[0]["prompt"]
+    assert "Write only the answer" in read_contexts(args)[0]["prompt"]
     assert make_args(exclude=str(old)).wording == make_args().wording == "cot"
     assert make_grid(make_args(exclude=str(one), wording="cot"), WordRenderer())["other_texts"] == [
         "instruction",

@@ -14,7 +14,7 @@ import pytest
 from solopo_llamafactory.cli import demo_texts, main
 from solopo_llamafactory.evaluate.answers import ask_models
 from solopo_llamafactory.evaluate.arguments import EvalArguments
-from solopo_llamafactory.evaluate.grid import make_grid, read_grid
+from solopo_llamafactory.evaluate.grid import make_grid, read_contexts
 from solopo_llamafactory.host import chat
 from solopo_llamafactory.model.tiny import make_tiny_model
 from solopo_llamafactory.questions.rendering import Renderer
@@ -86,7 +86,7 @@ def test_base_adapter_and_yarn_in_one_run(tmp_path, model, adapter, loaded):
     sizes = {"lengths": [1000, 2044, 3000], "depths": [0, 1], "num_questions": 3, "max_new_tokens": 4, "batch_size": 2}
     args = eval_arguments(tmp_path, tokenizer=model, models=models, **sizes)
     make_grid(args, Renderer(model, "qwen"))
-    rows = read_grid(args)
+    rows = read_contexts(args)
     assert ask_models(args, rows) == {}
     windows = {model["name"]: json.loads(args.record_path(model["name"]).read_text())["window"] for model in models}
     assert windows == {"base": 2048, "lora": 2048, "yarn": 4096}
@@ -106,23 +106,12 @@ def test_base_adapter_and_yarn_in_one_run(tmp_path, model, adapter, loaded):
     assert kept == {name: args.answers_path(name).stat().st_mtime_ns for name in answers}
 
 
-@pytest.fixture
-def server():
-    """A made-up server; it takes the client's package."""
-    pytest.importorskip("openai")
-    from tests.sampling.test_server import FakeServer
-
-    fake = FakeServer()
-    yield fake
-    fake.close()
-
-
 def test_a_server_that_dies_midway_and_the_same_command_again(tmp_path, model, server, capsys):
     """Of two models, the first is finished and the second is not: the command says so, and scores what is there."""
     served = {"infer_backend": "openai", "base_url": server.url}
     names, folder, config = ("base", "trained"), tmp_path / "out", tmp_path / "eval.yaml"
     values = {
-        "source": "demo",
+        "source": "musique",
         "input": str(CORPUS),
         "tokenizer": model,
         "template": "qwen",
@@ -170,7 +159,7 @@ def test_a_model_that_says_nothing_is_named_in_the_results(tmp_path, model, serv
     silent = {"role": "assistant", "content": None, "reasoning_content": "It is Esk."}
     server.misbehave = lambda request, number: (200, server.completion(request, message=silent))
     config, folder = tmp_path / "eval.yaml", tmp_path / "out"
-    values = {"source": "demo", "input": str(CORPUS), "tokenizer": model, "template": "qwen", "lengths": [600, 900]}
+    values = {"source": "musique", "input": str(CORPUS), "tokenizer": model, "template": "qwen", "lengths": [600, 900]}
     values |= {"depths": [0, 1], "num_questions": 12, "preprocessing_num_workers": 1, "concurrency": 4}
     served = {"name": "base", "model_name_or_path": "served", "infer_backend": "openai", "base_url": server.url}
     config.write_text(json.dumps(values | {"models": [served], "output": str(folder)}))
@@ -246,7 +235,7 @@ def test_real_questions_killed_and_resumed(tmp_path, model):
     assert "5 questions of MuSiQue (CC BY 4.0)" in shown(Page(tmp_path / "killed" / "report.html"))
 
     renderer, by_length = Renderer(model, "qwen"), defaultdict(list)
-    for row in read_grid(args):
+    for row in read_contexts(args):
         assert row["licence"] == "CC BY 4.0" and row["tokens"] == renderer.count(row["prompt"])
         assert 0.95 * row["length"] < row["tokens"] <= row["length"]
         assert abs(row["positions"][0] - 1 - row["depth"] * (row["documents"] - 1)) <= 0.5

@@ -9,7 +9,7 @@ from tests.helpers.questions import CORPUS
 def eval_arguments(folder: Path, **changes) -> EvalArguments:
     """Twelve questions of the demo corpus in nine cells, in the folder `out`; keyword arguments replace fields."""
     values = {
-        "source": "demo",
+        "source": "musique",
         "input": str(CORPUS),
         "tokenizer": "some/model",
         "template": "qwen",

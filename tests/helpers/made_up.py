@@ -88,7 +88,6 @@ def make_sample(sign: str, text: str) -> dict:
     return {
         "text": text + (RIGHT if sign == "+" else WRONG),
         "finish": "length" if sign == "~" else "stop",
-        "logp": None,
     }
 
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from solopo_llamafactory.questions.sources import DemoSource, Question
+from solopo_llamafactory.questions.sources import MusiqueSource, Question
 from tests.helpers.runs import ROOT
 
 
@@ -58,4 +58,4 @@ def write_lines(path: Path, *records: dict) -> Path:
 
 
 def demo_questions() -> list[Question]:
-    return list(DemoSource().read(str(CORPUS)))
+    return list(MusiqueSource().read(str(CORPUS)))

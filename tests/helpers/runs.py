@@ -95,6 +95,18 @@ def run_command(command: list[str], seconds: float = 500, **environment: str) ->
     return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
+def run_python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """Run code in a fresh interpreter, with further arguments of its own and variables of its environment."""
+    return subprocess.run(
+        [sys.executable, *arguments, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        env={**os.environ, **environment},
+        cwd=ROOT,
+    )
+
+
 def kill_family(process: subprocess.Popen) -> None:
     """End a process and its descendants: torchrun's workers are in sessions of their own."""
     if process.poll() is None:

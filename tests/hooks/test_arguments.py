@@ -1,7 +1,6 @@
 """Arguments are converted and refused before anything loads, each refusal in one sentence."""
 
 import importlib.util
-import os
 
 import pytest
 
@@ -82,12 +81,6 @@ def test_pissa_needs_a_loss_without_reference():
         SolopoFinetuningArguments(pref_loss="sigmoid", **lora)
 
 
-def test_megatron_is_refused(monkeypatch, arguments):
-    monkeypatch.setenv("USE_MCA", "1")
-    with pytest.raises(ValueError, match="unset USE_MCA"):
-        run_host(arguments())
-
-
 def test_text_in_the_hosts_fields_is_converted(arguments):
     from llamafactory.hparams import get_train_args
 
@@ -161,33 +154,3 @@ def test_tiled_mlps_need_deepspeed(missing, words, arguments, monkeypatch):
     monkeypatch.setattr(TrainingArguments, "world_size", 2)
     with pytest.raises(ValueError, match=words):
         run_host(arguments(solopo_tiled_mlp=True))
-
-
-@pytest.mark.parametrize(
-    "stage, variable, expected",
-    [
-        ("solopo", {}, "expandable_segments:True"),
-        ("solopo", {"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:512"}, "max_split_size_mb:512"),
-        ("solopo", {"PYTORCH_ALLOC_CONF": "max_split_size_mb:512"}, None),
-        ("dpo", {}, None),
-    ],
-)
-def test_memory_segments_may_grow_under_our_stage_only(stage, variable, expected, monkeypatch):
-    from llamafactory.hparams.parser import read_args
-
-    for name in ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"):
-        monkeypatch.setenv(name, "")  # so that it is put back afterwards
-        monkeypatch.delenv(name)
-    for name, value in variable.items():
-        monkeypatch.setenv(name, value)
-    read_args({"stage": stage})
-    assert os.environ.get("PYTORCH_CUDA_ALLOC_CONF") == expected
-
-
-def test_stage_on_the_command_line(arguments):
-    from llamafactory.hparams import get_train_args
-
-    words = [word for key, value in arguments(solopo_alpha=2).items() for word in (f"--{key}", str(value))]
-    parsed = get_train_args(words)
-    assert parsed[3].stage == "solopo"
-    assert parsed[3].solopo_alpha == 2.0

@@ -62,18 +62,6 @@ def test_every_rank_must_have_saved(deepspeed, tmp_path, monkeypatch):
         assert "rank_1" in what_is_missing(checkpoint, world_size=2)
 
 
-def test_the_host_asks_us_only_for_our_stage(tmp_path, arguments):
-    """Through the host's own parser: an incomplete newest checkpoint, and no checkpoint for another stage's rule."""
-    from llamafactory.hparams import get_train_args
-
-    output = tmp_path / "output"
-    write_checkpoint(output, 2)
-    (write_checkpoint(output, 4) / "rng_state.pth").unlink()
-    assert get_train_args(arguments())[2].resume_from_checkpoint.endswith("checkpoint-2")
-    host = get_train_args(arguments(stage="dpo", dataset="pairs_short"))
-    assert host[2].resume_from_checkpoint.endswith("checkpoint-4")
-
-
 def test_another_number_of_processes_is_no_fresh_start(tmp_path, monkeypatch):
     """Else the run starts at step 0 beside the checkpoint, and save_total_limit deletes it."""
     write_checkpoint(tmp_path, 4)
@@ -94,12 +82,3 @@ def test_deepspeed_without_sharding_keeps_its_optimizer_with_the_model(tmp_path)
 def test_a_checkpoint_that_does_not_exist():
     with pytest.raises(ValueError, match="does not exist"):
         check_complete("nowhere/checkpoint-3")
-
-
-def test_resume_true_means_the_newest_complete_one(tmp_path, arguments):
-    from llamafactory.hparams import get_train_args
-
-    with pytest.raises(ValueError, match="no complete checkpoint"):
-        get_train_args(arguments(resume_from_checkpoint=True))
-    write_checkpoint(tmp_path / "output", 6)
-    assert get_train_args(arguments(resume_from_checkpoint=True))[2].resume_from_checkpoint.endswith("checkpoint-6")

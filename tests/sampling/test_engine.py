@@ -13,43 +13,21 @@ import pytest
 import torch
 
 from solopo_llamafactory.common.errors import SolopoError
-from solopo_llamafactory.construct.arguments import BuildArguments
-from solopo_llamafactory.construct.synthesize import read_contexts
 from solopo_llamafactory.sampling import engine
+from solopo_llamafactory.sampling.base import Sample, SampleError, seed_of
 from solopo_llamafactory.sampling.engine import EngineSampler
-from solopo_llamafactory.sampling.loop import Sample, SampleError, seed_of
-from tests.helpers.questions import write_lines
-from tests.sampling.test_loop import arguments, context, question, sample, write_contexts
-
-
-@pytest.fixture
-def make_args(tmp_path, qwen_tokenizer):
-    """Arguments for a tiny model in a folder of their own."""
-
-    def make(name: str = "run", **changes) -> BuildArguments:
-        (tmp_path / name).mkdir(exist_ok=True)
-        values = {"tokenizer": qwen_tokenizer, "n": 5, "samples_per_call": 2, "max_new_tokens": 12, **changes}
-        args = arguments(tmp_path / name, **values)
-        write_contexts(args, 4)
-        return args
-
-    return make
-
-
-def run(args: BuildArguments, until: str = "") -> bytes:
-    sample(args, EngineSampler(args), lambda row, samples: row["id"] == until, wanted=1)
-    return args.samples_path.read_bytes()
+from tests.helpers.sampling import LENGTHS, arguments, question, refuse_question_1, run_engine, uneven
 
 
 def test_a_run_in_pieces_gives_the_same_bytes(make_args):
     import torch
 
-    whole = run(make_args("whole"))
+    whole = run_engine(make_args("whole"))
     pieces = make_args("pieces")
-    assert run(pieces, until="q1") == b"".join(whole.splitlines(keepends=True)[:2])
+    assert run_engine(pieces, until="q1") == b"".join(whole.splitlines(keepends=True)[:2])
     torch.rand(7)
-    assert run(pieces) == whole
-    assert run(make_args("other seed", seed=43)) != whole
+    assert run_engine(pieces) == whole
+    assert run_engine(make_args("other seed", seed=43)) != whole
 
 
 def test_samples_differ_within_and_between_groups_and_questions(make_args):
@@ -135,16 +113,6 @@ def test_one_answer_is_the_hosts_own(make_args):
     assert [each.text for each in ours] == [each.response_text for each in theirs]
 
 
-LENGTHS = (1, 90, 7, 30, 2)
-
-
-def uneven(args: BuildArguments) -> list[dict]:
-    """Contexts of quite different lengths, in the arguments' folder."""
-    rows = [context(i, short_prompt=f"Where is {'the hall of ' * length}{i}?") for i, length in enumerate(LENGTHS)]
-    write_lines(args.contexts_path, *rows)
-    return list(read_contexts(args))
-
-
 def test_a_batch_answers_as_one_by_one(make_args, monkeypatch):
     from llamafactory.data.template import Template
 
@@ -163,7 +131,7 @@ def test_a_batch_stopped_in_its_middle_gives_the_same_bytes(make_args):
     def run_uneven(name: str, until: str = "", **changes) -> bytes:
         args = make_args(name, n=3, **changes)
         uneven(args)
-        return run(args, until)
+        return run_engine(args, until)
 
     whole = run_uneven("whole", batch_size=3)
     lines = whole.splitlines(keepends=True)
@@ -178,15 +146,7 @@ def test_a_batch_stopped_in_its_middle_gives_the_same_bytes(make_args):
 def test_a_prompt_that_is_refused_fails_alone(make_args, monkeypatch):
     args = make_args(n=2, batch_size=3)
     sampler = EngineSampler(args)
-    engine = sampler.chat_model.engine
-    process = engine._process_args
-
-    def refusing(*args, **kwargs):
-        if "is 1?" in args[5][0]["content"]:
-            raise ValueError("no such prompt")
-        return process(*args, **kwargs)
-
-    monkeypatch.setattr(engine, "_process_args", refusing, raising=False)
+    refuse_question_1(monkeypatch, sampler.chat_model.engine)
     first, second, third = sampler.together([question(i) for i in range(3)])
     assert len(first) == len(third) == 2 and isinstance(second, SampleError) and "no such prompt" in str(second)
 
@@ -238,8 +198,6 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(tmp_path, monkeypat
     monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SolopoError, match="vllm is not installed: run `pip install vllm`"):
         EngineSampler(arguments(tmp_path, infer_backend="vllm"))
-    with pytest.raises(SolopoError, match="the huggingface engine gives no log-probs"):
-        EngineSampler(arguments(tmp_path, policy="likeliest"))
 
 
 class FakeChatModel:

@@ -1,76 +1,25 @@
-"""The sampling step: what is asked, what is kept when a run is killed, and what a restart does."""
+"""The sampling step: who is asked, beside whom, and when it stops."""
 
-import fcntl
-import json
-import os
-import resource
-import signal
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
 
 from solopo_llamafactory.common.errors import Skip, SolopoError
-from solopo_llamafactory.construct.arguments import BuildArguments
-from solopo_llamafactory.construct.synthesize import read_contexts
 from solopo_llamafactory.sampling import loop
-from solopo_llamafactory.sampling.loop import Counts, Sample, SampleError, Settings, seed_of
+from solopo_llamafactory.sampling.answer_file import Settings
+from solopo_llamafactory.sampling.base import Sample
 from solopo_llamafactory.sampling.marks import Marks
-from tests.helpers.questions import CORPUS, write_lines
-
-
-def arguments(tmp_path, **changes) -> BuildArguments:
-    values = {"source": "demo", "input": str(CORPUS), "tokenizer": "some/model", "template": "qwen", "n": 2}
-    return BuildArguments(**{**values, "output": str(tmp_path / "pairs.jsonl"), **changes})
-
-
-def context(number: int, **changes) -> dict:
-    row = {"id": f"q{number}", "answers": ["Esk"], "short_prompt": f"Where is {number}?", "long_prompt": "long"}
-    return {**row, **changes}
-
-
-def question(number: int, **changes) -> dict:
-    """That row as samplers see it."""
-    return {"id": f"q{number}", "answers": ["Esk"], "prompt": f"Where is {number}?", **changes}
-
-
-def sample(args: BuildArguments, sampler, *enough, **options) -> Counts:
-    """Sampling as the builder does it."""
-    return loop.sample(args, list(read_contexts(args)), args.samples_path, sampler, *enough, **options)
-
-
-def write_contexts(args: BuildArguments, count: int) -> list[dict]:
-    args.folder.mkdir(exist_ok=True)
-    write_lines(args.contexts_path, *(context(number) for number in range(count)))
-    return [question(number) for number in range(count)]
-
-
-class FakeSampler:
-    """Answers at once; ids in `usable` get a right and a wrong answer, those in `failing` none."""
-
-    def __init__(self, usable=(), failing=(), workers: int = 1) -> None:
-        self.usable, self.failing, self.workers = set(usable), set(failing), workers
-        self.asked: list[str] = []
-
-    def __call__(self, row: dict) -> list[Sample]:
-        self.asked.append(row["id"])
-        if row["id"] in self.failing:
-            raise SampleError(f"{row['id']} is too long")
-        return [Sample("Esk", "stop", -0.5), Sample("Orm" if row["id"] in self.usable else "Esk", "stop", -0.7)]
-
-
-def is_enough(row: dict, samples: list[Sample]) -> bool:
-    return len({each.text in row["answers"] for each in samples}) == 2
-
-
-def finished(args: BuildArguments) -> list[dict]:
-    return [json.loads(line) for line in args.samples_path.read_bytes().splitlines()]
-
-
-def ids(args: BuildArguments) -> list[str]:
-    return [row["id"] for row in finished(args)]
+from tests.helpers.sampling import (
+    FakeSampler,
+    arguments,
+    finished,
+    ids,
+    is_enough,
+    question,
+    sample,
+    write_contexts,
+)
 
 
 def test_rows_come_in_file_order_until_enough_are_usable(tmp_path, capsys):
@@ -84,8 +33,8 @@ def test_rows_come_in_file_order_until_enough_are_usable(tmp_path, capsys):
         "id": "q1",
         "settings": Settings(args)(rows[1]),
         "samples": [
-            {"text": "Esk", "finish": "stop", "logp": -0.5},
-            {"text": "Orm", "finish": "stop", "logp": -0.7},
+            {"text": "Esk", "finish": "stop"},
+            {"text": "Orm", "finish": "stop"},
         ],
     }
     assert "usable=2/2" in capsys.readouterr().err
@@ -126,7 +75,7 @@ def test_a_sampler_sees_no_long_prompt_and_text_survives(tmp_path):
 
     sample(args, Sampler(), is_enough, wanted=1)
     assert seen == [question(0)]
-    assert finished(args)[0]["samples"] == [{"text": "zwei\nZeilen\u2028é 💡 ?", "finish": "length", "logp": None}]
+    assert finished(args)[0]["samples"] == [{"text": "zwei\nZeilen\u2028é 💡 ?", "finish": "length"}]
 
 
 def test_workers_ask_in_parallel_and_no_more_than_allowed(tmp_path):
@@ -204,98 +153,6 @@ def test_other_errors_end_the_run_at_once(tmp_path, error, workers):
     assert {"q0", "q1"} <= set(ids(args)) if workers == 1 else len(ids(args)) < 8
 
 
-@pytest.mark.parametrize(
-    "torn",
-    [b'{"id": "q2", "settings": "abc", "sam', '{"id": "q2", "text": "é'.encode()[:-1], b'{"id": "q2"}', b'{"id": \n'],
-)
-def test_a_torn_last_line_is_cut_off_and_sampled_again(tmp_path, capsys, torn):
-    args = arguments(tmp_path)
-    write_contexts(args, 4)
-    sample(args, FakeSampler(), is_enough, wanted=1)
-    whole = args.samples_path.read_bytes()
-    lines = whole.splitlines(keepends=True)
-    args.samples_path.write_bytes(b"".join(lines[:2]) + torn)
-    sampler = FakeSampler()
-    sample(args, sampler, is_enough, wanted=1)
-    assert sampler.asked == ["q2", "q3"] and args.samples_path.read_bytes() == whole
-    assert "the last line was torn" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "broken", ["{", "[1]", "null", '{"id": "q1"}', '{"id": "q1", "settings": "a", "samples": [{}]}']
-)
-def test_a_broken_line_elsewhere_is_named_and_nothing_is_changed(tmp_path, broken):
-    args = arguments(tmp_path)
-    write_contexts(args, 4)
-    sample(args, FakeSampler(), is_enough, wanted=1)
-    lines = args.samples_path.read_text().splitlines()
-    lines[1] = broken
-    args.samples_path.write_text("\n".join(lines) + "\n")
-    before = args.samples_path.read_bytes()
-    with pytest.raises(SolopoError, match="samples.jsonl' line 2 is no row of samples"):
-        sample(args, FakeSampler(), is_enough, wanted=1)
-    assert args.samples_path.read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"seed": 43},
-        {"temperature": 0.7},
-        {"top_p": 0.9},
-        {"n": 3},
-        {"max_new_tokens": 100},
-        {"model_name_or_path": "another/model"},
-        {"adapter_name_or_path": "an/adapter"},
-        {"template": "llama3"},
-        {"engine_args": {"top_k": 50}},
-        {"samples_per_call": 4},
-        {"batch_size": 2},
-        {"infer_backend": "vllm"},
-    ],
-)
-def test_a_file_of_other_settings_is_refused(tmp_path, changes):
-    args = arguments(tmp_path)
-    write_contexts(args, 2)
-    sample(args, FakeSampler(), is_enough, wanted=1)
-    with pytest.raises(SolopoError, match="line 1 was made with other settings.*delete the file"):
-        sample(arguments(tmp_path, **changes), FakeSampler(), is_enough, wanted=1)
-
-
-@pytest.mark.parametrize("key", ["model_name_or_path", "adapter_name_or_path"])
-def test_a_model_that_was_trained_anew_in_its_folder_is_another_one(tmp_path, key):
-    weights = tmp_path / "trained" / "adapter_model.safetensors"
-    weights.parent.mkdir()
-    weights.write_bytes(b"old")
-    args = arguments(tmp_path, **{key: str(weights.parent)})
-    write_contexts(args, 2)
-    sample(args, FakeSampler(), is_enough, wanted=1)
-    assert sample(args, FakeSampler(), is_enough, wanted=1).finished
-    weights.write_bytes(b"another")
-    with pytest.raises(SolopoError, match="line 1 was made with other settings"):
-        sample(args, FakeSampler(), is_enough, wanted=1)
-
-
-def test_a_changed_prompt_is_refused(tmp_path):
-    args = arguments(tmp_path)
-    write_contexts(args, 2)
-    sample(args, FakeSampler(), is_enough, wanted=1)
-    write_lines(args.contexts_path, context(0), context(1, short_prompt="Another?"))
-    with pytest.raises(SolopoError, match="line 2 was made with other settings"):
-        sample(args, FakeSampler(), is_enough, wanted=1)
-
-
-def test_a_server_may_move_and_be_asked_otherwise(tmp_path):
-    server = {"infer_backend": "openai", "base_url": "http://one:1/v1"}
-    args = arguments(tmp_path, **server)
-    write_contexts(args, 2)
-    sample(args, FakeSampler(), is_enough, wanted=1)
-    again = {"base_url": "http://two:2/v1", "concurrency": 3, "timeout": 5, "max_retries": 0, "samples_per_call": 1}
-    sampler = FakeSampler()
-    sample(arguments(tmp_path, **{**server, **again}), sampler, is_enough, wanted=1)
-    assert sampler.asked == []
-
-
 class SilentSampler(FakeSampler):
     """Says nothing in the first questions; or thinks and never ends."""
 
@@ -338,67 +195,10 @@ def test_empty_answers_before_others_are_kept(tmp_path, silent):
     assert sample(few, SilentSampler(99), is_enough).finished == len(ids(few)) == 3
 
 
-def test_settings_of_judging_and_selection_ask_nothing_again(tmp_path):
-    args = arguments(tmp_path)
-    write_contexts(args, 2)
-    sample(args, FakeSampler(), is_enough)
-    sampler = FakeSampler()
-    sample(
-        arguments(tmp_path, thought_words=["<a>", "</a>"], remove_thoughts=True, policy="shortest"), sampler, is_enough
-    )
-    assert sampler.asked == []
-
-
-def test_a_file_of_an_earlier_version_is_refused_in_a_sentence(tmp_path, monkeypatch):
-    args = arguments(tmp_path)
-    write_contexts(args, 2)
-    with monkeypatch.context() as earlier:
-        earlier.setattr(loop, "NEUTRAL", {})
-        sample(args, FakeSampler(), is_enough)
-    with pytest.raises(SolopoError, match="or by an earlier version, which let a server's .* defaults in: delete the"):
-        sample(args, FakeSampler(), is_enough)
-
-
-def test_rows_of_an_earlier_synthesis_stay_and_are_ignored(tmp_path):
-    args = arguments(tmp_path)
-    write_contexts(args, 3)
-    sample(args, FakeSampler(usable=["q0"]), is_enough, wanted=9)
-    before = args.samples_path.read_bytes()
-    write_lines(args.contexts_path, context(2), context(7))
-    sampler = FakeSampler()
-    counts = sample(args, sampler, is_enough, wanted=1)
-    assert sampler.asked == ["q7"] and (counts.questions, counts.finished, counts.usable) == (2, 2, 0)
-    assert args.samples_path.read_bytes().startswith(before)
-
-
-def test_a_second_run_at_the_same_time_is_refused(tmp_path):
-    args = arguments(tmp_path)
-    write_contexts(args, 2)
-    with open(args.samples_path, "ab") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(SolopoError, match="another run writes to '.*samples.jsonl'"):
-            sample(args, FakeSampler(), is_enough, wanted=1)
-    sample(args, FakeSampler(), is_enough, wanted=1)
-
-
 def test_missing_contexts_are_named(tmp_path):
     with pytest.raises(SolopoError, match="contexts.jsonl' is missing: run `solopo synthesize`"):
         sample(arguments(tmp_path), FakeSampler(), is_enough, wanted=1)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_full_disk_is_named_and_the_next_run_continues(tmp_path):
-    args = arguments(tmp_path)
-    write_contexts(args, 9)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
-    try:
-        with pytest.raises(SolopoError, match="samples.jsonl' cannot be written .*make room"):
-            run_slowly(str(tmp_path), "0", "1")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    run_slowly(str(tmp_path), "0", "1")
-    assert ids(args) == [f"q{i}" for i in range(9)]
 
 
 def test_rows_that_need_not_be_asked_are_no_failures(tmp_path, capsys):
@@ -414,73 +214,6 @@ def test_rows_that_need_not_be_asked_are_no_failures(tmp_path, capsys):
     counts = sample(args, Skipping())
     assert (counts.finished, counts.failed) == (1, 0) and ids(args) == ["q11"]
     assert "12/12" in capsys.readouterr().err
-
-
-def test_seeds_differ_by_question_group_and_seed(tmp_path):
-    args, other = arguments(tmp_path), arguments(tmp_path, seed=43)
-    seeds = [seed_of(args, question(0), 0), seed_of(args, question(0), 8), seed_of(args, question(1), 0)]
-    assert len({*seeds, seed_of(other, question(0), 0)}) == 4 and all(0 <= seed < 2**31 for seed in seeds)
-    assert seeds[0] == 807334001  # the same in every process and version
-
-
-def run_slowly(folder: str, seconds: str, workers: str) -> None:
-    """What the killed process runs."""
-    from pathlib import Path
-
-    class Slow(FakeSampler):
-        def __call__(self, row):
-            time.sleep(float(seconds))
-            return [Sample(f"{row['id']} " + "long answer " * 2000, "stop")]
-
-    sample(arguments(Path(folder)), Slow(workers=int(workers)), lambda row, samples: False, wanted=1)
-
-
-def start_slowly(tmp_path, seconds: float, workers: int) -> subprocess.Popen:
-    code = f"from tests.sampling.test_loop import run_slowly as run; run({str(tmp_path)!r}, '{seconds}', '{workers}')"
-    return subprocess.Popen(
-        [sys.executable, "-c", code], cwd=CORPUS.parents[1], stderr=subprocess.PIPE, start_new_session=True
-    )
-
-
-def wait_for_rows(args: BuildArguments, count: int) -> None:
-    deadline = time.monotonic() + 60
-    while not (args.samples_path.exists() and args.samples_path.read_bytes().count(b"\n") >= count):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-@pytest.mark.parametrize("workers", [1, 4])
-def test_kill_9_loses_only_what_was_under_way(tmp_path, workers):
-    args = arguments(tmp_path)
-    write_contexts(args, 60)
-    for round in range(1, 4):
-        process = start_slowly(tmp_path, 0.03, workers)
-        wait_for_rows(args, 10 * round)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stderr.close()
-    kept = args.samples_path.read_bytes()
-    run_slowly(str(tmp_path), "0", str(workers))
-    assert args.samples_path.read_bytes().startswith(kept[: kept.rfind(b"\n") + 1])
-    assert sorted(ids(args)) == sorted(f"q{i}" for i in range(60))
-    assert all(len(row["samples"][0]["text"]) > 24_000 for row in finished(args))
-    assert ids(args) == [f"q{i}" for i in range(60)] or workers > 1
-
-
-@pytest.mark.parametrize("workers", [1, 4])
-def test_ctrl_c_ends_promptly_and_keeps_what_is_finished(tmp_path, workers):
-    args = arguments(tmp_path)
-    write_contexts(args, 60)
-    sample(args, FakeSampler(usable=["q3"]), is_enough, wanted=1)
-    process = start_slowly(tmp_path, 50, workers)
-    assert any(b"sampling" in line for line in iter(process.stderr.read1, b""))  # the bar is shown
-    time.sleep(0.3)
-    assert process.poll() is None
-    start = time.monotonic()
-    os.kill(process.pid, signal.SIGINT)
-    process.wait(timeout=20)
-    process.stderr.close()
-    assert time.monotonic() - start < 10 and ids(args) == ["q0", "q1", "q2", "q3"]
 
 
 def test_more_failures_than_the_limit_apart_from_each_other_are_fine(tmp_path):

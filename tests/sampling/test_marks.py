@@ -8,7 +8,7 @@ from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.select import judge
 from solopo_llamafactory.questions.sub_em import sub_em
-from solopo_llamafactory.sampling.loop import Sample
+from solopo_llamafactory.sampling.base import Sample
 from solopo_llamafactory.sampling.marks import EMPTY, ONLY_THOUGHTS, UNCLOSED, Marks, make_marks, remarks
 from tests.helpers.questions import CORPUS
 

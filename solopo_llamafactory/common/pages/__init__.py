@@ -10,7 +10,6 @@ TITLES = {
     "hotpotqa": "HotpotQA",
     "2wikimultihopqa": "2WikiMultihopQA",
     "squad": "SQuAD",
-    "demo": "Demo corpus",
     "two_hop": "Made-up two-hop questions",
 }
 LICENCES = {

@@ -6,7 +6,7 @@ from collections import Counter
 from ...common.errors import SolopoError
 from .generic import GenericSource
 from .hotpotqa import HotpotqaSource
-from .musique import DemoSource, MusiqueSource
+from .musique import MusiqueSource
 from .questions import Document, Hop, Question
 from .squad import SquadSource
 from .two_hop import TwoHopSource
@@ -15,7 +15,7 @@ from .twowiki import TwoWikiSource
 
 SOURCES = {
     source.name: source
-    for source in (MusiqueSource, HotpotqaSource, TwoWikiSource, SquadSource, GenericSource, DemoSource, TwoHopSource)
+    for source in (MusiqueSource, HotpotqaSource, TwoWikiSource, SquadSource, GenericSource, TwoHopSource)
 }
 
 
@@ -59,4 +59,4 @@ def read_questions(source: str, input: str) -> list[Question]:
     return questions
 
 
-__all__ = ["SOURCES", "DemoSource", "Document", "Hop", "MusiqueSource", "Question", "read_questions"]
+__all__ = ["SOURCES", "Document", "Hop", "MusiqueSource", "Question", "read_questions"]

@@ -1,4 +1,4 @@
-"""MuSiQue, and the demo corpus in its schema."""
+"""MuSiQue."""
 
 import re
 from types import NoneType
@@ -49,13 +49,6 @@ class MusiqueSource(Source):
             hops=hops,
             problem=problem,
         )
-
-
-class DemoSource(MusiqueSource):
-    """The project's own corpus: fictional, in MuSiQue's schema."""
-
-    name = "demo"
-    licence = "Apache-2.0"
 
 
 def _hops(steps: list[Record], documents: dict[int, Document]) -> tuple[Hop, ...]:

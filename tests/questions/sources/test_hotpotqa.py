@@ -143,6 +143,5 @@ def test_licences_are_those_of_the_data():
         "2wikimultihopqa": "Apache-2.0",
         "squad": "CC BY-SA 4.0",
         "generic": "your own",
-        "demo": "Apache-2.0",
         "two_hop": "Apache-2.0",
     }
