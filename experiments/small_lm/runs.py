@@ -18,9 +18,8 @@ from solopo_llamafactory.construct.arguments import BuildArguments
 from solopo_llamafactory.construct.run import run_build
 from solopo_llamafactory.evaluate.answers import ask_models
 from solopo_llamafactory.evaluate.arguments import EvalArguments
-from solopo_llamafactory.evaluate.grid import make_grid, read_grid, ready_grid
-from solopo_llamafactory.evaluate.scoring import judge, read_answers
-from solopo_llamafactory.evaluate.scoring import read_grid as read_places
+from solopo_llamafactory.evaluate.grid import make_grid, read_contexts, ready_grid
+from solopo_llamafactory.evaluate.judging import judge_answers, read_answers, read_places
 from solopo_llamafactory.questions.rendering import Renderer
 from solopo_llamafactory.sampling.marks import make_marks
 
@@ -192,7 +191,7 @@ class Workspace:
             args = self.evaluation(part, BASE, self.base)
             if ready_grid(args) is None:
                 make_grid(args, Renderer(args.tokenizer, args.template))
-            rows = list(read_grid(args))
+            rows = list(read_contexts(args))
             numbers = paragraphs_of(self.folder / f"{part}.json")
             ids = list(dict.fromkeys(row["question_id"] for row in rows))
             row = {"part": part, "questions": ids, "paragraphs": [numbers[id] for id in ids]}
@@ -207,13 +206,13 @@ class Workspace:
         tokenizer = Renderer(args.tokenizer, args.template).tokenizer
         marks = make_marks(args, tokenizer, args.template)
         args.answers_path(name).unlink(missing_ok=True)  # of a unit that was stopped: its weights are gone
-        for reason in ask_models(args, list(read_grid(args)), {name: marks}).values():
+        for reason in ask_models(args, list(read_contexts(args)), {name: marks}).values():
             raise RuntimeError(f"{name} is not finished: {reason}")
-        grid = read_places(args)
+        grid = read_places(args.contexts_path)
         window = read_json(args.record_path(name), "eval")["window"]
-        right = judge(args, name, grid, window, marks).right.sum(axis=2)
+        right = judge_answers(args, name, grid, window, marks).right.sum(axis=2)
         cut_off = dict.fromkeys(grid.lengths, 0)
-        for row in read_answers(args, name):
+        for row in read_answers(args.answers_path(name)):
             cut_off[grid.lengths[grid.places[row["id"]].length]] += row["samples"][0]["finish"] == "length"
         each = len(right) * len(grid.depths)
         return {
