@@ -94,6 +94,7 @@ def make_rows(tokenizer, count: int, short: int, long: int) -> list[dict]:
         {
             "id": str(i),
             "data_set": "made_up",
+            "gold": None,
             "short_prompt": [{"role": "user", "content": text(short)}],
             "short_system": "",
             "long_prompt": [{"role": "user", "content": text(long)}],

@@ -246,3 +246,22 @@ def test_a_record_of_a_json_file():
 def test_a_missing_field_is_a_missing_value():
     row = {key: value for key, value in ROW.items() if key != "chosen"}
     assert convert(row)["drop_reason"] == "no chosen"
+
+
+@pytest.mark.parametrize(
+    "meta, gold",
+    [
+        ({"answers": ["Esk"], "wording": "direct", "hops": 2}, {"answers": ["Esk"], "wording": "direct"}),
+        (json.dumps({"answers": ["Esk"]}), {"answers": ["Esk"], "wording": None}),
+        ({"answers": "Esk"}, None),
+        ({"answers": []}, None),
+        ({"source": "web"}, None),
+        ("by hand", None),
+        (None, None),
+    ],
+)
+def test_right_answers_come_from_our_own_meta_alone(meta, gold):
+    """What `solopo_probe` judges by; a `meta` of anyone else's is no error."""
+    row = convert({**ROW, "meta": meta})
+    assert row["drop_reason"] is None
+    assert (None if row["gold"] is None else json.loads(row["gold"])) == gold

@@ -18,6 +18,7 @@ def dataset(
         {
             "id": f"e{i}",
             "data_set": name,
+            "gold": None,
             "short_prompt_ids": [1] * short,
             "long_prompt_ids": [1] * long,
             "chosen_ids": [1] * chosen,

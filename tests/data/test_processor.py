@@ -25,6 +25,7 @@ def make_row(**change) -> dict:
     row = {
         "id": "1",
         "data_set": "d",
+        "gold": None,
         "short_prompt": user,
         "short_system": "",
         "long_prompt": [{"role": "user", "content": "Amber cedar. " * 50 + user[0]["content"]}],
