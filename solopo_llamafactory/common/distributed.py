@@ -16,6 +16,15 @@ def is_main() -> bool:
     return rank_and_world_size()[0] == 0
 
 
+def share_of(count: int) -> list[int]:
+    """Return this process's part of the indices below `count`, as many in every process.
+
+    Sharded models need all processes at each forward pass, so the last ones may repeat an index.
+    """
+    rank, world_size = rank_and_world_size()
+    return [(i + rank) % count for i in range(0, count, world_size)]
+
+
 def same_everywhere(value: Any) -> Any:
     """Return the main process's value in every process."""
     if not dist.is_initialized():

@@ -16,7 +16,7 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from ..common.distributed import gather, rank_and_world_size
+from ..common.distributed import gather, rank_and_world_size, share_of
 from ..generation.choice import Decoding
 from ..generation.errors import UnfitError
 from ..generation.fit import fit_of
@@ -94,9 +94,7 @@ class AnswerProbe:
         prompts = sorted(
             ((len(pair.prompts[context]), i, context) for i, pair in enumerate(self.pairs) for context in CONTEXTS)
         )
-        rank, world_size = rank_and_world_size()
-        # Sharded models need all processes at each forward pass, so the last ones may repeat a prompt.
-        share = [prompts[(i + rank) % len(prompts)] for i in range(0, len(prompts), world_size)]
+        share = [prompts[i] for i in share_of(len(prompts))]
         with ordinary_attention(model):
             tokens = self._generate(
                 below_adapter(model), [self.pairs[i].prompts[name] for _, i, name in share], is_sharded

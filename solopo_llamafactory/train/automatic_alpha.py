@@ -40,6 +40,11 @@ class AutomaticAlpha(TrainerCallback):
         """Alpha by what is measured so far, 0 before anything is."""
         return BALANCE * self.preference / self.reward if self.reward > 0 else 0.0
 
+    @property
+    def is_measuring(self) -> bool:
+        """Whether the first steps are still to be measured; afterwards alpha is `value`."""
+        return self.steps < MEASURED_STEPS
+
     def of_training(self, pulls: Pulls, last_of_step: bool) -> float:
         """Return alpha for a micro-batch in training, and measure the micro-batch during the first steps.
 
@@ -48,7 +53,7 @@ class AutomaticAlpha(TrainerCallback):
             last_of_step: whether the optimizer steps after this micro-batch.
         """
         alpha = self.value
-        if self.steps < MEASURED_STEPS:
+        if self.is_measuring:
             self._step = self._step.to(pulls.preference["chosen"].device) + _sums(pulls)
             if last_of_step:
                 self._end_step()

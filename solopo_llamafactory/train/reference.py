@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 from tqdm import tqdm
 from transformers.integrations import is_deepspeed_zero3_enabled
 
-from ..common.distributed import gather, is_main, rank_and_world_size, same_everywhere
+from ..common.distributed import gather, is_main, same_everywhere, share_of
 from ..common.files import atomic_path, stamp
 from ..data.sequences import DIGEST_SIZE, Sequences
 
@@ -136,11 +136,12 @@ def fill(
     Raises:
         ValueError: when a sum is not a finite number; it would be kept for later runs.
     """
-    rank, world_size = rank_and_world_size()
-    # Sharded models need all processes at each forward pass, so the last ones may repeat an example.
-    share = [(i + rank) % len(examples) for i in range(0, len(examples), world_size)]
     loader = DataLoader(
-        examples.select(share), batch_size=batch_size, collate_fn=collator, num_workers=num_workers, shuffle=False
+        examples.select(share_of(len(examples))),
+        batch_size=batch_size,
+        collate_fn=collator,
+        num_workers=num_workers,
+        shuffle=False,
     )
     new: dict[bytes, float] = {}
     saved_at = time.monotonic()

@@ -272,7 +272,7 @@ class SolopoTrainer(CustomDPOTrainer):
             return solopo_loss(sums, ref_sums, lengths, twins, self.objective)
 
         alpha = self.automatic_alpha.value
-        if model.training:
+        if model.training and self.automatic_alpha.is_measuring:
             found = pulls(sums, ref_sums, lengths, twins, self.objective)
             alpha = self.automatic_alpha.of_training(found, last_of_step=self.accelerator.sync_gradients)
         losses, logged = solopo_loss(sums, ref_sums, lengths, twins, replace(self.objective, alpha=alpha))
