@@ -52,17 +52,23 @@ def sdpa_spans(query: Tensor, key: Tensor, value: Tensor, layout: RowLayout, sca
     for q, k, v in zip(span_queries(query, layout), span_keys(key, layout), span_keys(value, layout)):
         whole = q.shape[2] == k.shape[2]
         output = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
+            *map(without_row, (q, k, v)),
             attn_mask=None if whole else causal_lower_right(q.shape[2], k.shape[2]),
             dropout_p=dropout,
             is_causal=whole,
             scale=scaling,
             enable_gqa=q.shape[1] != k.shape[1],
         )
-        outputs.append(output)
+        outputs.append(without_row(output))
     return torch.cat(outputs, dim=2).transpose(1, 2)
+
+
+def without_row(states: Tensor) -> Tensor:
+    """The same (1, heads, tokens, D), its strides and those of its gradient free of the length of the row it was cut from.
+
+    cuDNN keeps a plan for each set of shapes and strides, that of the batch's one element included.
+    """
+    return states.squeeze(0).unsqueeze(0)
 
 
 def eager_spans(

@@ -1,11 +1,13 @@
 """Samples by our own generation, with the model, the tokenizer and the prompts of LLaMA-Factory's huggingface engine."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from torch import OutOfMemoryError
 
 from ..common.errors import SolopoError
+from ..common.parallel import number_of_workers
 from ..generation.choice import Decoding, decoding_of
 from ..generation.errors import UnfitError
 from ..generation.fit import fit_of
@@ -34,11 +36,9 @@ class Stream:
         self._requests: dict[int, Request] = {}  # by the row's place
         self._refused: dict[int, SampleError] = {}
         self._decoding: Decoding | None = None
-        for place, row in enumerate(rows):
-            try:
-                inputs = prompt_inputs(engine, row["prompt"], 1)
-            except ValueError as error:
-                self._refused[place] = SampleError(f"question {row['id']} is refused by the engine ({reason(error)})")
+        for place, (row, inputs) in enumerate(zip(rows, self._inputs())):
+            if isinstance(inputs, SampleError):
+                self._refused[place] = inputs
                 continue
             if self._decoding is None:
                 if further := inputs.keys() - INPUTS:
@@ -51,6 +51,16 @@ class Stream:
         longest = max((len(request.prompt_ids) for request in self._requests.values()), default=0)
         if self._decoding is not None:
             self._fit = fit_of(self.model, longest + self._decoding.max_new_tokens)
+
+    def _inputs(self) -> Iterator[dict[str, Any] | SampleError]:
+        def of_row(row: dict) -> dict[str, Any] | SampleError:
+            try:
+                return prompt_inputs(self.engine, row["prompt"], 1)
+            except ValueError as error:
+                return SampleError(f"question {row['id']} is refused by the engine ({reason(error)})")
+
+        with ThreadPoolExecutor(number_of_workers(None)) as threads:  # a fast tokenizer frees the interpreter's lock
+            yield from threads.map(of_row, self.rows)
 
     def __call__(self, unasked: dict[str, dict]) -> Iterator[tuple[dict, list[Sample] | SampleError]]:
         """The samples of the rows with these ids, in the rows' order.

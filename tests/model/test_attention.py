@@ -9,8 +9,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from solopo_llamafactory.data.packing import pack, pad
+from solopo_llamafactory.data.packing import RowLayout, Span, pack, pad
 from solopo_llamafactory.data.sequences import Example, Sequences, sequences_of
+from solopo_llamafactory.model.attention import sdpa_spans
 from solopo_llamafactory.model.logprobs import answer_logps, token_logps
 from solopo_llamafactory.model.probe import probe, use_packed_attention
 
@@ -168,3 +169,24 @@ def test_equal_contexts_have_exactly_equal_logps(model):
     switch(model)
     logps = packed_logps(model, examples, sequences_of("both"))
     assert torch.equal(logps[:, 0], logps[:, 2])
+
+
+def test_strides_do_not_depend_on_what_shares_the_row(monkeypatch):
+    """cuDNN keeps a plan for each set of strides: with the row's length among them every row would be planned anew."""
+    own, seen = torch.nn.functional.scaled_dot_product_attention, []
+
+    def watched(*states, **options):
+        strides = [each.stride() for each in states]
+        output = own(*states, **options)
+        output.register_hook(lambda gradient: seen.append((states[0].shape[2], *strides, gradient.stride())))
+        return output
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+    found = []
+    for lengths in ((30, 20), (30, 70)):
+        spans = (Span(0, lengths[0]), Span(lengths[0], sum(lengths)))
+        states = [torch.randn(1, sum(lengths), heads, 8, requires_grad=True).transpose(1, 2) for heads in (4, 2, 2)]
+        seen.clear()
+        sdpa_spans(*states, RowLayout(spans), 1.0, 0.0).flatten(2).square().sum().backward()
+        found.append({each for each in seen if each[0] == lengths[0]})
+    assert len(found[0]) == 1 and found[0] == found[1]
