@@ -19,17 +19,22 @@ FIRST_GUESS = 150  # seconds of a unit, before one of its kind is finished
 SLACK = 1.15
 
 
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m experiments.small_lm", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is measured, how large, and where it is kept."""
     parser.add_argument("--questions", default="data/xquad.en.json", help="XQuAD's file (CC BY-SA 4.0), in English")
     parser.add_argument("--model", default="pypi", help="pypi, the GGUF file of its wheel, or a folder or hub id")
     parser.add_argument("--template", default="smollm2", help="LLaMA-Factory's name of the model's chat template")
     parser.add_argument("--size", choices=list(SIZES), default="gpu")
+    parser.add_argument("--output", default="saves/small_lm", type=Path)
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m experiments.small_lm", description=__doc__)
+    add_arguments(parser)
     parser.add_argument("--losses", default="ORPO,SimPO", help=f"some of {', '.join(LOSSES)}")
     parser.add_argument("--kinds", default="SoLo,long,short", help=f"some of {', '.join(KINDS)}")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--rates", type=int, help="how many learning rates of each loss; all by default")
-    parser.add_argument("--output", default="saves/small_lm", type=Path)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no unit that would end after that")
     parser.add_argument("--table", action="store_true", help="print the table of what is there, and stop")
     arguments = parser.parse_args(argv)

@@ -31,6 +31,7 @@ from .units import BASE, Size, Unit
 
 WORDING = "direct"
 EVAL_SEED = 42
+HELD_OUT_PAIRS = "held_out"
 
 
 @dataclass(frozen=True)
@@ -70,29 +71,38 @@ class Workspace:
 
     def build(self, seed: int) -> dict:
         """The pairs of a seed, sampled by the base model, and a row about them."""
+        self._build("train", self.pairs(seed), seed, self.size.pairs, self.size.pairs_per_question)
+        return self.pairs_row(seed)
+
+    def build_held_out(self, pairs: int) -> None:
+        """Pairs of development questions beside those of seed 0, one a question, for `probe.py`."""
+        corpus = str(self.folder / "dev_distractors.jsonl")
+        self._build("dev", self.pairs(0).with_name(f"{HELD_OUT_PAIRS}.jsonl"), 0, pairs, 1, corpus=corpus)
+
+    def _build(self, part: str, output: Path, seed: int, pairs: int, pairs_per_question: int, **more) -> None:
         size = self.size
         run_build(
             BuildArguments(
                 source="squad",
-                input=str(self.folder / "train.json"),
+                input=str(self.folder / f"{part}.json"),
                 wording=WORDING,
-                output=str(self.pairs(seed)),
+                output=str(output),
                 tokenizer=str(self.base),
                 template=self.template,
                 short_tokens=size.short_tokens,
                 long_tokens=size.long_tokens,
                 num_contexts=10**6,
-                num_examples=size.pairs,
-                pairs_per_question=size.pairs_per_question,
+                num_examples=pairs,
+                pairs_per_question=pairs_per_question,
                 n=size.n,
                 temperature=size.temperature,
                 max_new_tokens=size.sampled_tokens,
                 engine_args=engine_args(),
-                dataset_info=str(self.pairs(seed).with_name("dataset_info.json")),
+                dataset_info=str(output.with_name("dataset_info.json")),
                 seed=seed,
+                **more,
             )
         )
-        return self.pairs_row(seed)
 
     def pairs(self, seed: int) -> Path:
         return self.folder / f"seed_{seed}" / "pairs.jsonl"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.small_lm import __main__ as small_lm
-from experiments.small_lm import model, results_file
+from experiments.small_lm import model, probe, results_file
 from experiments.small_lm.split import SPLIT, paragraphs_of, write_parts
 from experiments.small_lm.table import estimate, markdown
 from experiments.small_lm.units import LOSSES, SIZES, plan
@@ -231,3 +231,14 @@ def test_all_of_it_at_the_smallest_size_and_once_more(tmp_path, guessing_model, 
     monkeypatch.setattr(runs, "run_exp", lambda arguments: pytest.fail("trained again"))
     assert small_lm.main(command) == 0
     assert results_file.read(folder) == rows
+
+    monkeypatch.undo()
+    assert probe.main([*command[: command.index("--losses")], "--loss", "ORPO", "--kind", "SoLo"]) == 0
+    kept = folder / "probe" / "SoLo-ORPO_1e-05_0"
+    logs = [json.loads(line) for line in (kept / "log_history.jsonl").read_text().splitlines()]
+    probed = [log["probe/cut_off"] for log in logs if "probe/cut_off" in log]
+    assert len(probed) == 3 and (kept / probe.PICTURE).is_file()  # at the start and after each of two steps
+    assert logs[0]["unit"] == "SoLo-ORPO_1e-05_0" and not list((folder / "models").glob("*"))
+    held_out = (folder / "seed_0" / "held_out.jsonl").read_text().splitlines()
+    asked = {json.loads(line)["id"].partition("#")[0] for line in held_out}
+    assert asked and asked <= {id for ids in SPLIT["dev"].values() for id in ids}
