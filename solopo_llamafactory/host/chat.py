@@ -13,12 +13,12 @@ def load_chat_model(arguments: dict):
     """The host's chat model from its own inference arguments. Loading it takes a while."""
     from llamafactory.chat import ChatModel
 
-    from .model_loading import working_rope_scaling
+    from .model_loading import working_infer_dtype, working_rope_scaling
 
     asked_for = os.environ.get(VERBOSITY)
     os.environ[VERBOSITY] = asked_for or "WARN"  # or transformers prints every file that it reads
     try:
-        with working_rope_scaling():
+        with working_rope_scaling(), working_infer_dtype():
             return ChatModel(arguments)
     finally:
         if asked_for is None:
@@ -38,17 +38,6 @@ def drop_generation_defaults(chat_model: Any) -> None:
         known = engine.model.generation_config.to_dict()
         kept = {key: value for key, value in known.items() if key.endswith("_token_id") or "cache" in key}
         engine.model.generation_config = GenerationConfig(**kept)
-
-
-def use_float32_on_cpu(chat_model: Any) -> None:
-    """Half precision is slow on most processors; the host keeps a checkpoint's, whatever `infer_dtype` says."""
-    engine = chat_model.engine
-    if engine.name == "huggingface" and engine.model.device.type == "cpu" and not _is_quantized(engine.model):
-        engine.model.float()
-
-
-def _is_quantized(model: Any) -> bool:
-    return getattr(model.config, "quantization_config", None) is not None
 
 
 def window_of(chat_model: Any) -> int | None:

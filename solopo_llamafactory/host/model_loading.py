@@ -1,4 +1,4 @@
-"""What the host's model loading needs under transformers 5: a mend of `rope_scaling`, and a refusal."""
+"""What the host's model loading needs under transformers 5: mends of `rope_scaling` and `infer_dtype`, and a refusal."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,8 @@ from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any
 
-from llamafactory.model import patcher
+import torch
+from llamafactory.model import loader, patcher
 
 
 @contextmanager
@@ -39,6 +40,38 @@ def working_rope_scaling() -> Iterator[None]:
         yield
     finally:
         patcher.configure_rope = original
+
+
+@contextmanager
+def working_infer_dtype() -> Iterator[None]:
+    """While models load that are to answer: the host keeps a checkpoint's precision, whatever `infer_dtype` says."""
+    original = loader.load_config
+
+    def load_config(model_args: Any) -> Any:
+        config = original(model_args)
+        if getattr(config, "quantization_config", None) is None:
+            on_gpu = torch.cuda.is_available()
+            config.dtype = inference_dtype(config.dtype, model_args.infer_dtype, on_gpu)
+        return config
+
+    loader.load_config = load_config
+    try:
+        yield
+    finally:
+        loader.load_config = original
+
+
+def inference_dtype(saved: torch.dtype | None, infer_dtype: str, on_gpu: bool) -> torch.dtype | None:
+    """The precision to load a model in, None for that of its file.
+
+    Half precision is slow on most processors. On a GPU `auto` is the checkpoint's, but bfloat16 for one in float32: full
+    training in bf16 saves its float32 weights, and a model is compared with the one that it was trained from.
+    """
+    if not on_gpu:
+        return torch.float32
+    if infer_dtype != "auto":
+        return getattr(torch, infer_dtype)
+    return torch.bfloat16 if saved == torch.float32 else saved
 
 
 def _name(model_args: Any) -> str:

@@ -163,7 +163,7 @@ class EngineSampler:
 
 
 def _load(args: SamplingArguments) -> Any:
-    from ..host.chat import drop_generation_defaults, load_chat_model, use_float32_on_cpu
+    from ..host.chat import drop_generation_defaults, load_chat_model
 
     arguments = {
         "model_name_or_path": args.model_name_or_path,
@@ -185,5 +185,4 @@ def _load(args: SamplingArguments) -> Any:
             f"({reason(error)}): correct model_name_or_path, adapter_name_or_path, template or engine_args."
         ) from None
     drop_generation_defaults(chat_model)
-    use_float32_on_cpu(chat_model)
     return chat_model

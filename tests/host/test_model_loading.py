@@ -1,13 +1,15 @@
-"""`rope_scaling` beyond the model's window trains, and what the host cannot load is refused before any work."""
+"""`rope_scaling` beyond the model's window trains, `infer_dtype` is followed, what cannot be loaded is refused first."""
 
 import json
 import shutil
 from types import SimpleNamespace
 
 import pytest
+import torch
 import transformers
 
-from solopo_llamafactory.host.model_loading import refuse_unloadable, working_rope_scaling
+from solopo_llamafactory.host.chat import load_chat_model, unload
+from solopo_llamafactory.host.model_loading import inference_dtype, refuse_unloadable, working_rope_scaling
 from tests.helpers.runs import run_host
 
 
@@ -101,3 +103,32 @@ def test_gpt_oss_is_not_refused_where_the_host_can_load_it(monkeypatch):
 
     monkeypatch.setattr(hub_kernels, "load_and_register_kernel", None, raising=False)
     refuse_unloadable(SimpleNamespace(model_type="gpt_oss"))
+
+
+@pytest.mark.parametrize(
+    "saved, infer_dtype, on_gpu, expected",
+    [
+        ("float32", "auto", True, "bfloat16"),
+        ("float16", "auto", True, "float16"),
+        ("bfloat16", "float32", True, "float32"),
+        ("float32", "float16", True, "float16"),
+        ("bfloat16", "bfloat16", False, "float32"),
+    ],
+)
+def test_a_model_answers_in_the_precision_that_was_asked_for(
+    saved, infer_dtype, on_gpu, expected, tiny_qwen2, tmp_path, monkeypatch
+):
+    """The frequencies of its positions stay in float32: rounded, they would be wrong far into a long context."""
+    from solopo_llamafactory.host import model_loading
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(tiny_qwen2, dtype=getattr(torch, saved))
+    model.save_pretrained(tmp_path)
+    transformers.AutoTokenizer.from_pretrained(tiny_qwen2).save_pretrained(tmp_path)
+    monkeypatch.setattr(
+        model_loading, "inference_dtype", lambda saved, asked, _: inference_dtype(saved, asked, on_gpu)
+    )
+    loaded = load_chat_model({"model_name_or_path": str(tmp_path), "template": "qwen", "infer_dtype": infer_dtype})
+    model = loaded.engine.model
+    assert {parameter.dtype for parameter in model.parameters()} == {model.dtype} == {getattr(torch, expected)}
+    assert {buffer.dtype for buffer in model.buffers()} == {torch.float32}
+    unload(loaded)
