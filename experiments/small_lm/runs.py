@@ -42,6 +42,7 @@ class Workspace:
         questions: XQuAD's file.
         model: see `make_model`.
         template: LLaMA-Factory's name of the model's chat template.
+        infer_dtype: the precision that models answer in on a GPU.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class Workspace:
     questions: str
     model: str
     template: str
+    infer_dtype: str = "bfloat16"
 
     @property
     def base(self) -> Path:
@@ -97,7 +99,7 @@ class Workspace:
                 n=size.n,
                 temperature=size.temperature,
                 max_new_tokens=size.sampled_tokens,
-                engine_args=engine_args(),
+                engine_args=self.engine_args(),
                 dataset_info=str(output.with_name("dataset_info.json")),
                 seed=seed,
                 **more,
@@ -120,9 +122,7 @@ class Workspace:
             started = time.monotonic()
             arguments = self.training(unit, output)
             run_exp(arguments)
-            row["arguments"] = {
-                key: value for key, value in arguments.items() if not str(value).startswith(str(self.folder))
-            }
+            row["arguments"] = self.without_paths(arguments)
             row["losses"] = self.losses(output)
             row["train_seconds"] = round(time.monotonic() - started, 1)
             forget()
@@ -170,6 +170,9 @@ class Workspace:
             **unit.arguments,
         }
 
+    def without_paths(self, arguments: dict) -> dict:
+        return {key: value for key, value in arguments.items() if not str(value).startswith(str(self.folder))}
+
     def losses(self, output: Path) -> list[dict]:
         """The logs of training, rounded."""
         logs = read_json(output / "trainer_state.json", "train")["log_history"]
@@ -189,11 +192,14 @@ class Workspace:
             lengths=size.lengths[part],
             depths=list(size.depths),
             num_questions=size.questions[part],
-            models=[{"name": name, "model_name_or_path": str(model), "engine_args": engine_args()}],
+            models=[{"name": name, "model_name_or_path": str(model), "engine_args": self.engine_args()}],
             max_new_tokens=size.answer_tokens,
             seed=EVAL_SEED,
             output=str(self.folder / part),
         )
+
+    def engine_args(self) -> dict:
+        return {"infer_dtype": self.infer_dtype} if torch.cuda.is_available() else {}
 
     def make_grids(self) -> None:
         """The contexts of the development and the test questions, and a row for each with who is in it."""
@@ -244,11 +250,6 @@ class Workspace:
             "right": counts["sub_em"],
             "cut_off": counts["cut_off"],
         }
-
-
-def engine_args() -> dict:
-    """All models answer in the base's precision on a GPU; trained ones are saved in float32."""
-    return {"infer_dtype": "bfloat16"} if torch.cuda.is_available() else {}
 
 
 def forget() -> None:

@@ -62,16 +62,10 @@ def working_infer_dtype() -> Iterator[None]:
 
 
 def inference_dtype(saved: torch.dtype | None, infer_dtype: str, on_gpu: bool) -> torch.dtype | None:
-    """The precision to load a model in, None for that of its file.
-
-    Half precision is slow on most processors. On a GPU `auto` is the checkpoint's, but bfloat16 for one in float32: full
-    training in bf16 saves its float32 weights, and a model is compared with the one that it was trained from.
-    """
+    """The precision to load a model in: half precision is slow on most processors, and `auto` is the file's own."""
     if not on_gpu:
         return torch.float32
-    if infer_dtype != "auto":
-        return getattr(torch, infer_dtype)
-    return torch.bfloat16 if saved == torch.float32 else saved
+    return saved if infer_dtype == "auto" else getattr(torch, infer_dtype)
 
 
 def _name(model_args: Any) -> str:

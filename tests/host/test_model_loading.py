@@ -108,7 +108,7 @@ def test_gpt_oss_is_not_refused_where_the_host_can_load_it(monkeypatch):
 @pytest.mark.parametrize(
     "saved, infer_dtype, on_gpu, expected",
     [
-        ("float32", "auto", True, "bfloat16"),
+        ("float32", "auto", True, "float32"),
         ("float16", "auto", True, "float16"),
         ("bfloat16", "float32", True, "float32"),
         ("float32", "float16", True, "float16"),

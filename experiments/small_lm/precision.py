@@ -1,0 +1,57 @@
+"""`python -m experiments.small_lm.precision`: the development answers of one trained model in each precision.
+
+Weights are trained in float32, and an update smaller than half a step of bfloat16 is gone when they are rounded to it.
+"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from llamafactory.train.tuner import run_exp
+
+from . import results_file
+from .__main__ import add_arguments
+from .runs import Workspace, forget
+from .units import KINDS, LOSSES, SIZES, Unit, plan
+
+
+PRECISIONS = ("bfloat16", "float16", "float32")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """A training, its answers in each precision, and a row of each."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.small_lm.precision", description=__doc__.splitlines()[0]
+    )
+    add_arguments(parser)
+    parser.add_argument("--loss", choices=list(LOSSES), default="ORPO")
+    parser.add_argument("--kind", choices=list(KINDS), default="SoLo_one_sided")
+    parser.add_argument("--rates", default="1e-5")
+    arguments = parser.parse_args(argv)
+    size, folder = SIZES[arguments.size], arguments.output / arguments.size
+    workspace = Workspace(folder, size, arguments.questions, arguments.model, arguments.template)
+    workspace.prepare()
+    workspace.make_grids()
+    if not workspace.pairs(0).is_file():
+        workspace.build(0)
+    first = next(each for each in plan([arguments.loss], [arguments.kind], [0], 1) if each.rate)
+    for rate in map(float, arguments.rates.split(",")):
+        unit = Unit(first.method, rate, 0, first.arguments)
+        output = folder / "models" / f"precision_{unit.name}"
+        run_exp(workspace.training(unit, output))
+        forget()
+        for infer_dtype in PRECISIONS:
+            dev = replace(workspace, infer_dtype=infer_dtype).evaluate("dev", f"{unit.name}_{infer_dtype}", output)
+            row = {"precision": infer_dtype, "of": unit.name, "dev": dev}
+            results_file.append(folder, row)
+            scores = {length: round(results_file.percent(row, "dev", length), 1) for length in dev["right"]}
+            print(unit.name, infer_dtype, scores, dev["cut_off"], f"{dev['seconds']} s", flush=True)
+            forget()
+        shutil.rmtree(output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
