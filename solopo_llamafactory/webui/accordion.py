@@ -37,9 +37,8 @@ def create_accordion(arguments: type) -> dict[str, "Component"]:
     with gr.Accordion(open=False) as solopo_tab:
         with gr.Row():
             solopo_pref_loss = gr.Dropdown(choices=list(ALGORITHMS), value="orpo")
-            with gr.Column():
-                solopo_alpha = gr.Slider(minimum=0, maximum=10, value=preset.alpha, step=0.1, interactive=not auto)
-                solopo_alpha_auto = gr.Checkbox(value=auto)
+            solopo_alpha = gr.Slider(minimum=0, maximum=10, value=preset.alpha, step=0.1, interactive=not auto)
+            solopo_alpha_auto = gr.Checkbox(value=auto)
             solopo_pref_beta = gr.Slider(minimum=0, maximum=10, value=preset.beta, step=0.01)
             solopo_simpo_gamma = gr.Slider(minimum=0, maximum=10, value=preset.gamma, step=0.005)
         with gr.Row():
