@@ -138,6 +138,8 @@ def arguments_of(cell: Cell, folder: Path) -> dict[str, Any]:
     }
     if cell.method == "long":
         arguments["solopo_view"] = "long"
+    if cell.method == "solopo" and cell.loss == "sigmoid":
+        arguments["solopo_reference"] = "matched"  # the dearer one: a pass over three sequences instead of two
     if cell.on_cpu:
         arguments["use_cpu"] = True
     elif cell.uses_deepspeed:

@@ -44,7 +44,6 @@ def with_evaluation(arguments, tmp_path):
             do_eval=True,
             disable_shuffling=True,
             pref_loss="sigmoid",
-            solopo_reference="short",
             max_steps=4,
             output_dir=str(tmp_path / name),
             **overrides,
@@ -107,7 +106,7 @@ LORA = {"finetuning_type": "lora", "lora_rank": 4, "lora_target": "all", "learni
 )
 def test_deepspeed_equals_one_process(zero, tuning, arguments, tmp_path):
     """On the CPU in float32, with a reference model or, under LoRA, with the adapter off as reference."""
-    common = {"pref_loss": "sigmoid", "disable_shuffling": True, **tuning}
+    common = {"pref_loss": "sigmoid", "solopo_reference": "matched", "disable_shuffling": True, **tuning}
     one = arguments(per_device_train_batch_size=4, output_dir=str(tmp_path / "one"), **common)
     run_host(one)
     sharded = arguments(

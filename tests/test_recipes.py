@@ -67,6 +67,15 @@ def test_the_papers_alpha(recipe, alpha):
     assert read(ROOT / "recipes" / f"{recipe}.yaml")["solopo_alpha"] == alpha
 
 
+@pytest.mark.parametrize("path", RECIPES, ids=name)
+def test_a_recipe_says_where_it_departs_from_the_papers_formula(path):
+    """The argument stands there, with the paper's word behind it."""
+    paper = {"solopo_gradient": "both"} | ({"solopo_reference": "matched"} if path.stem.endswith("dpo") else {})
+    for argument, value in paper.items():
+        (line,) = (line for line in path.read_text().splitlines() if line.startswith(f"{argument}: "))
+        assert read(path)[argument] != value and f"# ours; the paper's formula: {value}" in line
+
+
 @pytest.mark.parametrize("path", BASELINES, ids=name)
 def test_a_baseline_differs_in_what_it_compares_alone(path):
     family, _, loss = path.stem.split("_")

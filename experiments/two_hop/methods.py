@@ -28,6 +28,8 @@ OBJECTIVES = {
     "ORPO": ({"pref_loss": "orpo", "pref_beta": 0.1}, (4e-4, 8e-4, 1.6e-3)),
     "DPO": ({"pref_loss": "sigmoid", "pref_beta": 0.1}, (1e-4, 2e-4, 4e-4)),
 }
+# The formula as the paper has it; not the stage's defaults.
+PAPER = {"solopo_gradient": "both", "solopo_reference": "matched"}
 VARIANTS = {
     "stop-gradient": {"solopo_gradient": "long"},
     "one-sided": {"solopo_gradient": "one_sided"},
@@ -38,16 +40,17 @@ VARIANTS = {
 
 
 def methods(objectives: list[str], variants: bool) -> list[Method]:
-    """SFT on long contexts, then each objective on short contexts, on long ones, and as SoLoPO with alpha 1.
+    """SFT on long contexts, then each objective on short contexts, on long ones, and as the paper's SoLoPO with alpha 1.
 
     Args:
-        variants: SoLoPO with a stop-gradient and with other alphas as well.
+        variants: SoLoPO with other gradients and other alphas as well.
     """
     listed = [Method("SFT-long", {"stage": "sft", "dataset": "pairs_sft"}, (4e-4, 8e-4, 1.6e-3))]
     for name in objectives:
         arguments, rates = OBJECTIVES[name]
         arguments = {"stage": "solopo", "dataset": "pairs", **arguments}
         listed += [Method(f"{view}-{name}", {**arguments, "solopo_view": view}, rates) for view in ("short", "long")]
+        arguments = {**arguments, **PAPER}
         listed.append(Method(f"SoLo-{name}", arguments, rates))
         if name == "DPO":
             listed.append(Method(f"SoLo-{name}, short reference", {**arguments, "solopo_reference": "short"}, rates))

@@ -90,7 +90,10 @@ class Sequences:
         return [column for column in TOKEN_COLUMNS if column in used]
 
     def measured_from(self, reference: str) -> "Sequences":
-        """Those whose reference log-probs are needed: with `solopo_reference: short` no long twins."""
+        """Those whose reference log-probs are needed: with `solopo_reference: short` no long twins.
+
+        Under `solopo_view` there are none, so the pair is measured on its own context.
+        """
         return Sequences(tuple(each for each in self.members if reference == "matched" or each.short_twin is None))
 
     def token_ids(self, example: Example) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:

@@ -29,28 +29,35 @@ class SolopoArguments:
     )
     solopo_align: Literal["chosen", "both"] = field(
         default="chosen",
-        metadata={"help": "Answers whose rewards are aligned. `chosen` is the paper's, `both` its ablation."},
+        metadata={
+            "help": (
+                "Answers whose rewards are aligned. `chosen` is the paper's, `both` its ablation, in which the rejected "
+                "answer's rewards are pulled together as well: under `solopo_gradient: one_sided` only where the long one "
+                "is above the short one."
+            )
+        },
     )
     solopo_distance: Literal["abs", "squared", "huber"] = field(
         default="abs",
         metadata={"help": "Distance between the short and the long reward. `huber` has delta 1."},
     )
-    solopo_reference: Literal["matched", "short"] = field(
-        default="matched",
+    solopo_reference: Literal["short", "matched"] = field(
+        default="short",
         metadata={
             "help": (
                 "Losses with a reference model: measure the long reward from the reference's log-probability on the "
-                "long context (`matched`, the paper's formula) or on the short one (`short`)."
+                "short context (`short`) or on the long one (`matched`, the paper's formula). Counts where there is an "
+                "alignment: under `solopo_view: long` the reference reads the long context."
             )
         },
     )
-    solopo_gradient: Literal["both", "long", "one_sided", "capped"] = field(
-        default="both",
+    solopo_gradient: Literal["one_sided", "both", "long", "capped"] = field(
+        default="one_sided",
         metadata={
             "help": (
-                "Where the alignment's gradient goes: into both rewards (`both`, the paper's formula), into the long one "
-                "alone (`long`), there and only where it lags (`one_sided`), or into the short one as far as the "
-                "preference loss outweighs it (`capped`)."
+                "Where the alignment's gradient goes: into the long reward alone and only where it lags (`one_sided`), "
+                "into both rewards (`both`, the paper's formula), into the long one alone (`long`), or into both, into "
+                "the short one only as far as the preference loss outweighs it (`capped`)."
             )
         },
     )
@@ -180,15 +187,6 @@ class SolopoFinetuningArguments(SolopoArguments, FinetuningArguments):
             raise ValueError("`pref_bco_weight` has no SoLoPO form: remove it, or use `stage: dpo`.")
         if self.ld_alpha is not None:
             raise ValueError("`ld_alpha` has no SoLoPO form: remove it, or use `stage: dpo`.")
-        if (
-            self.solopo_view == "long"
-            and self.solopo_reference == "short"
-            and ALGORITHMS[self.pref_loss].needs_reference
-        ):
-            raise ValueError(
-                "`solopo_reference: short` has nothing to measure from under `solopo_view: long`, which leaves the short "
-                "context out: write `solopo_reference: matched`."
-            )
         if self.pissa_init and ALGORITHMS[self.pref_loss].needs_reference:
             raise ValueError(
                 f"`pissa_init` changes the base weights that `pref_loss: {self.pref_loss}` needs as its reference: "

@@ -41,6 +41,7 @@ TUNER = "llamafactory.train.tuner"
 LOADER = "llamafactory.data.loader"
 CONSTANTS = "llamafactory.extras.constants"
 TRAIN_TAB = "llamafactory.webui.components.train"
+RUNNER = "llamafactory.webui.runner"
 
 SEAMS = (
     Seam(PARSER, "_TRAIN_ARGS", "the stage's arguments", "join:widen_arguments"),
@@ -82,9 +83,9 @@ WEBUI_SEAMS = (
         "webui:create_tab_with_accordion",
         copies=("llamafactory.webui.components", "llamafactory.webui.interface"),
     ),
-    Seam(
-        "llamafactory.webui.runner", "Runner._parse_train_args", "the accordion's values", "webui:parse_our_arguments"
-    ),
+    Seam(RUNNER, "Runner._parse_train_args", "the accordion's values", "webui:parse_our_arguments"),
+    Seam(RUNNER, "Runner.load_args", "saved values", "webui:load_missing_values"),
+    Seam(RUNNER, "Runner.check_output_dir", "a run's values", "webui:load_missing_values"),
     Seam("llamafactory.webui.control", "gen_loss_plot", "the loss plot", "webui:plot_loss_parts"),
 )
 

@@ -11,8 +11,9 @@ from typing import Any
 from .. import STAGE
 from ..data.entries import FORMAT
 from ..train import metrics
-from ..webui.accordion import create_accordion, fill_preset, to_arguments
+from ..webui.accordion import connect, create_accordion, to_arguments
 from ..webui.labels import LABELS
+from .arguments import SolopoArguments
 
 
 STAGE_NAME = "SoLoPO"
@@ -60,11 +61,10 @@ def create_tab_with_accordion(create_train_tab):
 
     @wraps(create_train_tab)
     def wrapper(engine):
-        import gradio as gr
         from gradio.context import Context
 
         manager, layout = engine.manager, Context.block
-        ours = create_accordion()
+        ours = create_accordion(SolopoArguments)
         accordion = ours["solopo_tab"]
         fields = {element for element in ours.values() if element is not accordion}
         get_base_elems = manager.get_base_elems
@@ -76,19 +76,14 @@ def create_tab_with_accordion(create_train_tab):
 
         layout.children.remove(accordion)
         layout.children.insert(layout.children.index(elements["rlhf_tab"]) + 1, accordion)
-        elements["training_stage"].change(
-            lambda stage: gr.Accordion(open=stage == STAGE_NAME), elements["training_stage"], accordion, queue=False
-        )
-        # `input`: by the person, not by loading saved values.
-        ours["solopo_pref_loss"].input(
-            fill_preset,
-            [ours["solopo_pref_loss"], manager.get_elem_by_id("top.model_name")],
-            [ours["solopo_alpha"], ours["solopo_pref_beta"], ours["solopo_simpo_gamma"]],
-            queue=False,
-        )
+        connect(ours, elements["training_stage"], STAGE_NAME, manager.get_elem_by_id("top.model_name"))
         return elements | ours
 
     return wrapper
+
+
+def _fields(manager) -> dict[str, Any]:
+    return {name: manager.get_elem_by_id(f"train.{name}") for name in LABELS if name != "solopo_tab"}
 
 
 def parse_our_arguments(parse_train_args):
@@ -98,10 +93,22 @@ def parse_our_arguments(parse_train_args):
     def wrapper(self, data: dict) -> dict[str, Any]:
         arguments = parse_train_args(self, data)
         if arguments["stage"] == STAGE:
-            names = [name for name in LABELS if name != "solopo_tab"]
-            values = {name: data[self.manager.get_elem_by_id(f"train.{name}")] for name in names}
+            values = {name: data[element] for name, element in _fields(self.manager).items()}
             arguments = to_arguments(values) | arguments
         return arguments
+
+    return wrapper
+
+
+def load_missing_values(load):
+    """`Runner.load_args` or `Runner.check_output_dir`; a field that the file does not know gets its first value."""
+
+    @wraps(load)
+    def wrapper(self, *args):
+        loaded = load(self, *args)
+        if self.manager.get_elem_by_id("train.training_stage") in loaded:  # a file was read
+            loaded = {element: element.value for element in _fields(self.manager).values()} | loaded
+        return loaded
 
     return wrapper
 

@@ -12,6 +12,10 @@ long rejected reward above it, can hurt; and the short rewards are L_PO's own.
     capped     as `both`, with the gradient into the short reward scaled down, example by example, as far as it would turn
                the direction in which L_PO moves the short answer
 
+The default is `one_sided`. With `solopo_align: both` the rejected answer has a term of its own: the same distance under
+`both` and `long`; only where its long reward is above its short one under `one_sided`; under `capped` the same distance,
+each answer's short reward capped by L_PO's pull on that answer.
+
 Every tensor has shape (N,), one number per example, float32.
 """
 
@@ -24,9 +28,9 @@ from torch import Tensor
 
 # `solopo_gradient`, and in words.
 GRADIENTS = {
+    "one_sided": "the long reward alone, and only where it lags behind the short one",
     "both": "both rewards, as the paper's formula reads",
     "long": "the long reward alone",
-    "one_sided": "the long reward alone, and only where it lags behind the short one",
     "capped": "both rewards, into the short one only as far as the preference loss outweighs it",
 }
 
@@ -41,8 +45,8 @@ DISTANCES: dict[str, Callable[[Tensor], Tensor]] = {
 def reward_alignment(
     short_reward: Tensor,
     long_reward: Tensor,
-    distance: str = "abs",
-    gradient: str = "both",
+    distance: str,
+    gradient: str,
     of_chosen: bool = True,
     share: Tensor | None = None,
 ) -> Tensor:

@@ -59,16 +59,26 @@ class AnswerProbe:
         tokenizer: of the model.
         ends: tokens that end an answer.
         max_new_tokens: most tokens of an answer.
+        gradient: `solopo_gradient` of the run, which the warning may advise to change.
     """
 
-    def __init__(self, pairs: Sequence[Asked], tokenizer: Any, ends: set[int], max_new_tokens: int) -> None:
-        self.pairs, self.tokenizer = pairs, tokenizer
+    def __init__(
+        self,
+        pairs: Sequence[Asked],
+        tokenizer: Any,
+        ends: set[int],
+        max_new_tokens: int,
+        gradient: str = "one_sided",
+    ) -> None:
+        self.pairs, self.tokenizer, self.gradient = pairs, tokenizer, gradient
         self.decoding = Decoding(max_new_tokens, frozenset(ends))
         self.first: dict[str, list[Answered]] | None = None
         self.warned = False
 
     @classmethod
-    def of(cls, number: int, held_out: Sequence[Dataset], tokenizer: Any, template: Any) -> "AnswerProbe":
+    def of(
+        cls, number: int, held_out: Sequence[Dataset], tokenizer: Any, template: Any, gradient: str = "one_sided"
+    ) -> "AnswerProbe":
         """The probe of `number` pairs, spread evenly over the held-out ones."""
         rows = [(dataset, row) for dataset in held_out for row in range(len(dataset))]
         number = min(number, len(rows))
@@ -81,7 +91,7 @@ class AnswerProbe:
                 f"`solopo_probe: {number}`: the held-out pairs have no `answers` in their `meta`, so only answers that are "
                 "cut off are counted."
             )
-        return cls(pairs, tokenizer, set(template.get_stop_token_ids(tokenizer)), ROOM * longest)
+        return cls(pairs, tokenizer, set(template.get_stop_token_ids(tokenizer)), ROOM * longest, gradient)
 
     def __call__(self, model: nn.Module, is_sharded: bool) -> dict[str, float]:
         """Ask the model, in all processes, and return metrics by name.
@@ -172,8 +182,8 @@ class AnswerProbe:
             self.warned = True
             logger.warning_rank0(
                 f"The model answers worse than at the start: of {len(pairs)} probed answers {lost} turned wrong and {won} "
-                f"right, {cut} are now cut off and {ended} no longer. Lower `learning_rate` or `solopo_alpha`, or set "
-                "`solopo_gradient: one_sided`."
+                f"right, {cut} are now cut off and {ended} no longer. Lower `learning_rate` or `solopo_alpha`"
+                + (", or set `solopo_gradient: one_sided`." if self.gradient != "one_sided" else ".")
             )
 
 

@@ -55,7 +55,8 @@ def assemble_trainer(
             ref_model = create_ref_model(model_args, finetuning_args)
 
     if finetuning_args.use_ref_model and training_args.do_train:
-        logger.info_rank0(f"Rewards are measured from {reference_in_words(model_args, finetuning_args)}.")
+        context = reference_context_in_words(finetuning_args, sequences)
+        logger.info_rank0(f"Rewards are measured {context}, from {reference_in_words(model_args, finetuning_args)}.")
 
     models = [model] if ref_model in (None, model) else [model, ref_model]
     probes = [probe(below_adapter(each), data_args.cutoff_len) for each in models]
@@ -81,7 +82,13 @@ def assemble_trainer(
         reference_table=table,
         without_reference=without_reference,
         answer_probe=(
-            AnswerProbe.of(finetuning_args.solopo_probe, held_out_of(dataset_module), tokenizer, template)
+            AnswerProbe.of(
+                finetuning_args.solopo_probe,
+                held_out_of(dataset_module),
+                tokenizer,
+                template,
+                finetuning_args.solopo_gradient,
+            )
             if finetuning_args.solopo_probe
             else None
         ),
@@ -101,6 +108,15 @@ def assemble_trainer(
 def is_own_reference(training_args, finetuning_args) -> bool:
     """Whether a model is compared with itself: evaluation only, without a reference named, as in the host's stage."""
     return finetuning_args.use_ref_model and finetuning_args.ref_model is None and not training_args.do_train
+
+
+def reference_context_in_words(finetuning_args, sequences: Sequences) -> str:
+    """Which contexts the reference model reads, and the argument that decides it."""
+    if not sequences.long_twins:
+        return f"on the {finetuning_args.solopo_view} context (`solopo_view: {finetuning_args.solopo_view}`)"
+    if finetuning_args.solopo_reference == "short":
+        return "on the short context, the long reward too (`solopo_reference: short`)"
+    return "each on its own context (`solopo_reference: matched`)"
 
 
 def reference_in_words(model_args, finetuning_args) -> str:

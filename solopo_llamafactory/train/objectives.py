@@ -1,8 +1,8 @@
 r"""SoLoPO's objective: pure functions on tensors (arXiv 2505.11166).
 
-    L = L_PO(x_short; y_w, y_l) + alpha * s(|r(x_short, y_w) - r(x_long, y_w)|)
+    L = L_PO(x_short; y_w, y_l) + alpha * s(r(x_short, y_w) - r(x_long, y_w))
 
-`solopo_loss` is this line. A preference optimization (PO) algorithm is a row of `ALGORITHMS`: a reward, a loss on the
+`solopo_loss` is this line; s is |.| in the paper, and one-sided by default here (`alignment.py`). A preference optimization (PO) algorithm is a row of `ALGORITHMS`: a reward, a loss on the
 rewards of the pair, and two facts about what it needs. SoLo-RA, the second term, wraps any of them. To add an algorithm,
 add one entry.
 
@@ -148,7 +148,7 @@ class Objective:
     hyperparameters: Hyperparameters = Hyperparameters()
     alpha: float | str = 1.0
     distance: str = "abs"
-    gradient: str = "both"
+    gradient: str = "one_sided"
     ftx: float = 0.0
 
     @classmethod

@@ -238,7 +238,7 @@ class SolopoTrainer(CustomDPOTrainer):
     def compute_reference_log_probs(self, model, batch: dict[str, Any]) -> dict[str, Tensor] | None:
         """Return the reference's sums by sequence name, from its table or live; None for losses without a reference.
 
-        With `solopo_reference: short` a long context is measured from the short one's.
+        With `solopo_reference: short` a long twin is measured from the short context's.
         """
         if not self.objective.algorithm.needs_reference:
             return None

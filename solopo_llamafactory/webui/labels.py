@@ -40,6 +40,22 @@ LABELS = {
             "短いコンテキストと長いコンテキストの報酬整合の重み。",
         ),
     ),
+    "solopo_alpha_auto": _field(
+        (
+            "Find alpha automatically",
+            "Подобрать альфу автоматически",
+            "自动确定 alpha",
+            "알파 자동 결정",
+            "alpha を自動で決める",
+        ),
+        (
+            "In the first ten steps, from the pull of the two terms of the loss. The slider is not used.",
+            "На первых десяти шагах, по силе двух слагаемых функции потерь. Ползунок не используется.",
+            "在前十步中根据损失两项的作用强度确定，不使用滑块的值。",
+            "처음 열 스텝에서 로스 두 항의 세기로 정합니다. 슬라이더 값은 쓰지 않습니다.",
+            "最初の 10 ステップで、損失の二つの項の強さから決めます。スライダーは使いません。",
+        ),
+    ),
     "solopo_pref_beta": _field(
         ("Beta value", "Бета значение", "Beta 参数", "베타 값", "Beta 値"),
         (
@@ -58,6 +74,43 @@ LABELS = {
             "SimPO 的目标奖励间隔，其他损失不使用。",
             "SimPO의 목표 보상 마진. 다른 로스에는 없습니다.",
             "SimPO の目標報酬マージン。他の損失にはありません。",
+        ),
+    ),
+    "solopo_gradient": _field(
+        (
+            "Alignment gradient",
+            "Градиент согласования",
+            "对齐项的梯度",
+            "정렬 항의 그래디언트",
+            "整合項の勾配",
+        ),
+        (
+            "Into the long reward where it lags (one_sided) or always (long), into both (both, the paper), or into both, "
+            "the short one only as far as the preference loss outweighs it (capped).",
+            "В награду длинного контекста: где она отстаёт (one_sided) или всегда (long); в обе (both, статья); в обе, "
+            "но в короткую лишь пока функция предпочтений перевешивает (capped).",
+            "只进入长奖励：仅在其落后时（one_sided）或始终（long）；进入两者（both，论文）；进入两者，"
+            "但短奖励以偏好损失能压过为限（capped）。",
+            "긴 보상에만: 뒤처질 때만(one_sided) 또는 항상(long). 둘 다에(both, 논문). 둘 다에, "
+            "단 짧은 보상은 선호 로스가 더 큰 한도까지만(capped).",
+            "長い方の報酬のみ：遅れているとき（one_sided）または常に（long）。両方（both、論文）。両方、"
+            "ただし短い方は選好損失が上回る範囲まで（capped）。",
+        ),
+    ),
+    "solopo_reference": _field(
+        (
+            "Reference context",
+            "Контекст эталонной модели",
+            "参考模型的上下文",
+            "참조 모델의 컨텍스트",
+            "参照モデルのコンテキスト",
+        ),
+        (
+            "What both rewards are measured from: the short context (short), or each from its own (matched, the paper). DPO.",
+            "От чего отсчитываются награды: от короткого контекста (short) или каждая от своего (matched, статья). DPO.",
+            "两个奖励的参考基准：都用短上下文（short），或各用自己的上下文（matched，论文）。用于 DPO。",
+            "두 보상의 기준: 모두 짧은 컨텍스트(short), 또는 각자의 컨텍스트(matched, 논문). DPO용.",
+            "二つの報酬の基準：どちらも短いコンテキスト（short）、またはそれぞれのもの（matched、論文）。DPO 用。",
         ),
     ),
     "solopo_align": _field(

@@ -97,6 +97,7 @@ def test_the_order_of_the_units():
         assert not counts or max(counts.values()) - min(counts.get(each.method, 0) for each in units[1:]) <= 1
     dpo = {each.method: each.arguments for each in plan(["DPO"], ["SoLo", "long"], [0], 1)}
     assert dpo["SoLo-DPO"]["solopo_alpha"] == 3 and "solopo_reference" not in dpo["long-DPO"]
+    assert (dpo["SoLo-DPO"]["solopo_gradient"], dpo["SoLo-DPO"]["solopo_reference"]) == ("both", "short")
     assert all(list(rates) != sorted(rates) and len(set(rates)) == 4 for _, rates in LOSSES.values())
 
 

@@ -60,6 +60,21 @@ def test_rows_of_all_objectives_have_names_and_folders_of_their_own():
     assert len({method.name for method in listed}) == len(listed) == 1 + 3 * (3 + 5) + 1
 
 
+def test_every_solo_row_says_its_gradient_and_reference():
+    """SoLo is the paper's formula, whatever the stage's defaults are; the other rows are what their names say."""
+    listed = {method.name: method.arguments for method in methods(["SimPO", "ORPO", "DPO"], variants=True)}
+    solo = {
+        name: (each["solopo_gradient"], each["solopo_reference"]) for name, each in listed.items() if "SoLo" in name
+    }
+    for name in ("SimPO", "ORPO", "DPO"):
+        gradients = {"stop-gradient": "long", "one-sided": "one_sided", "capped": "capped"}
+        assert solo.pop(f"SoLo-{name}") == ("both", "matched")
+        for label in ("stop-gradient", "one-sided", "capped", "alpha 0.5", "alpha 4"):
+            assert solo.pop(f"SoLo-{name}, {label}") == (gradients.get(label, "both"), "matched")
+    assert solo == {"SoLo-DPO, short reference": ("both", "short")}
+    assert not any(key in listed["long-DPO"] for key in ("solopo_gradient", "solopo_reference"))
+
+
 def test_the_table_and_the_picture(tmp_path):
     rows = [
         make_row("base", [result(base=[100, 20])], "base", (76, 1024)),

@@ -1,10 +1,13 @@
 """Arguments are converted and refused before anything loads, each refusal in one sentence."""
 
 import importlib.util
+from typing import get_args, get_type_hints
 
 import pytest
 
-from solopo_llamafactory.hooks.arguments import SolopoFinetuningArguments
+from solopo_llamafactory.hooks.arguments import SolopoArguments, SolopoFinetuningArguments
+from solopo_llamafactory.train.alignment import GRADIENTS
+from solopo_llamafactory.train.objectives import ALGORITHMS, Objective
 from tests.helpers.runs import run_host
 
 
@@ -41,11 +44,11 @@ def test_reference_model_by_loss(pref_loss, needed):
         ({"solopo_alpha": True}, "not a number"),
         ({"solopo_align": "rejected"}, "write chosen or both"),
         ({"solopo_distance": "l1"}, "write abs, squared or huber"),
-        ({"solopo_reference": "long"}, "write matched or short"),
+        ({"solopo_reference": "long"}, "write short or matched"),
         ({"solopo_view": "medium"}, "write both, long or short"),
         ({"solopo_overlong": "cut"}, "write drop or error"),
         ({"solopo_nonfinite": "ignore"}, "write stop or skip"),
-        ({"solopo_gradient": "short"}, "write both, long, one_sided or capped"),
+        ({"solopo_gradient": "short"}, "write one_sided, both, long or capped"),
         ({"solopo_alpha": "automatic"}, "write one such as 1.0, or `auto`"),
         ({"solopo_tiled_mlp": "sometimes"}, "neither true nor false"),
         ({"solopo_checkpoint_layers": "all"}, "neither `auto` nor a number of layers"),
@@ -58,7 +61,6 @@ def test_reference_model_by_loss(pref_loss, needed):
         ({"pref_bco_weight": 1}, "use `stage: dpo`"),
         ({"ld_alpha": 0.5}, "use `stage: dpo`"),
         ({"pref_loss": "ipo"}, "solopo_allow_unbounded: true"),
-        ({"solopo_view": "long", "solopo_reference": "short"}, "write `solopo_reference: matched`"),
     ],
 )
 def test_refusals(arguments, words):
@@ -66,6 +68,22 @@ def test_refusals(arguments, words):
         parse(**arguments)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_defaults_are_the_objectives():
+    """The table of arguments, the objective and the words in the log know one default, the first choice of each list."""
+    args = parse()
+    assert (args.solopo_gradient, args.solopo_reference) == ("one_sided", "short")
+    assert args.solopo_gradient == Objective(ALGORITHMS["orpo"]).gradient == next(iter(GRADIENTS))
+    for name, hint in get_type_hints(SolopoArguments).items():
+        if get_args(hint):
+            assert getattr(args, name) == get_args(hint)[0], name
+
+
+@pytest.mark.parametrize("reference", ["short", "matched"])
+@pytest.mark.parametrize("view", ["long", "short"])
+def test_a_single_view_takes_either_reference(view, reference):
+    assert parse(solopo_view=view, solopo_reference=reference).use_ref_model
 
 
 def test_ipo_runs_where_nothing_is_to_be_bounded():

@@ -150,6 +150,16 @@ def test_it_warns_once_where_answers_get_worse(before, now, is_told, monkeypatch
     assert len(said) == is_told
 
 
+@pytest.mark.parametrize("gradient, advised", [("both", True), ("one_sided", False)])
+def test_the_warning_advises_what_is_not_in_force(gradient, advised, monkeypatch):
+    said = []
+    monkeypatch.setattr(answer_probe.logger, "warning_rank0", said.append)
+    probe = AnswerProbe([], None, {0}, 8, gradient)
+    for right in (True, False):
+        probe._compare({name: [Answered(right, False)] * 9 for name in ("short", "long")})
+    assert ("set `solopo_gradient: one_sided`" in said[0]) == advised and said[0].endswith(".")
+
+
 def test_a_few_answers_more_or_less_are_noise(monkeypatch):
     said = []
     monkeypatch.setattr(answer_probe.logger, "warning_rank0", said.append)

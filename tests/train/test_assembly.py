@@ -6,7 +6,13 @@ import pytest
 from datasets import Dataset
 
 import solopo_llamafactory.train.assembly as assembly
-from solopo_llamafactory.train.assembly import datasets_of, is_own_reference, reference_in_words
+from solopo_llamafactory.data.sequences import sequences_of
+from solopo_llamafactory.train.assembly import (
+    datasets_of,
+    is_own_reference,
+    reference_context_in_words,
+    reference_in_words,
+)
 from tests.helpers.runs import read_logs, run_host
 
 
@@ -68,6 +74,31 @@ def test_the_log_says_what_the_reference_is(finetuning, adapters, words):
     defaults = {"ref_model": None, "ref_model_adapters": None, "create_new_adapter": False}
     said = reference_in_words(SimpleNamespace(adapter_name_or_path=adapters), SimpleNamespace(**defaults | finetuning))
     assert words in said
+
+
+@pytest.mark.parametrize(
+    "view, reference, words",
+    [
+        ("both", "short", "on the short context, the long reward too (`solopo_reference: short`)"),
+        ("both", "matched", "each on its own context (`solopo_reference: matched`)"),
+        ("long", "short", "on the long context (`solopo_view: long`)"),
+        ("short", "matched", "on the short context (`solopo_view: short`)"),
+    ],
+)
+def test_the_log_says_on_which_context_rewards_are_measured(view, reference, words):
+    finetuning_args = SimpleNamespace(solopo_view=view, solopo_reference=reference)
+    assert reference_context_in_words(finetuning_args, sequences_of(view)) == words
+
+
+@pytest.mark.parametrize("pref_loss, lines", [("sigmoid", 1), ("orpo", 0)])
+def test_a_run_says_once_what_is_in_force(pref_loss, lines, arguments, monkeypatch):
+    said = []
+    monkeypatch.setattr(assembly.logger, "info_rank0", said.append)
+    run_host(arguments(pref_loss=pref_loss, max_steps=1))
+    assert (
+        sum("`solopo_gradient: one_sided`: the alignment's gradient goes into the long" in line for line in said) == 1
+    )
+    assert sum("Rewards are measured on the short context" in line for line in said) == lines
 
 
 def test_lora_on_an_adapter_starts_where_the_log_says(arguments, tmp_path, caplog):

@@ -49,7 +49,7 @@ def test_a_broken_example_does_not_spoil_it():
 
 @pytest.mark.parametrize("pref_loss", ["orpo", "simpo", "sigmoid"])
 def test_a_run_finds_and_logs_it(pref_loss, train):
-    logs = train(solopo_alpha="auto", pref_loss=pref_loss, solopo_reference="short", max_steps=3)
+    logs = train(solopo_alpha="auto", solopo_gradient="both", pref_loss=pref_loss, max_steps=3)
     assert logs[0]["alpha"] == logs[0]["loss/solo_ra"] == 0
     assert logs[1]["alpha"] > 0
     assert logs[1]["loss/solo_ra"] == pytest.approx(logs[1]["alpha"] * logs[1]["rewards/gap"], rel=1e-3)

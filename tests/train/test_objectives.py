@@ -113,7 +113,7 @@ def test_orpo_is_finite_where_the_model_is_certain(mean_logp):
     algorithm, hp = ALGORITHMS["orpo"], Hyperparameters(beta=0.1)
     reward = algorithm.reward(chosen, None, hp)
     loss = algorithm.pair_loss(reward, algorithm.reward(rejected, None, hp), chosen, hp)
-    loss = loss + reward_alignment(reward, log_odds(rejected))
+    loss = loss + reward_alignment(reward, log_odds(rejected), "abs", "both")
     loss.sum().backward()
     assert torch.isfinite(loss).all()
     assert torch.isfinite(chosen.grad).all()
@@ -138,7 +138,7 @@ TWINS = {"chosen": "chosen_long"}
 
 def test_the_whole_of_solo_simpo_by_hand():
     """Means -0.5, -1.5 and -0.75; rewards 2 * them: -1, -3, -1.5. Margin 2 less gamma 0.5; gap 0.5, weighed 3 times."""
-    objective = Objective(ALGORITHMS["simpo"], Hyperparameters(beta=2.0, gamma=0.5), alpha=3.0)
+    objective = Objective(ALGORITHMS["simpo"], Hyperparameters(beta=2.0, gamma=0.5), alpha=3.0, gradient="both")
     losses, metrics = solopo_loss(SUMS, None, LENGTHS, TWINS, objective)
     assert losses.item() == pytest.approx(softplus(-1.5) + 1.5, rel=1e-6)
     expected = {
@@ -160,7 +160,7 @@ def test_the_whole_of_solo_simpo_by_hand():
 
 def test_the_whole_of_solo_dpo_by_hand():
     """Sums, not means: rewards 0.5 * (-2 + 4) = 1, 0.5 * (-3 + 2) = -0.5 and 0.5 * (-3 + 4) = 0.5; SFT term 0.1 * 0.5."""
-    objective = Objective(ALGORITHMS["sigmoid"], Hyperparameters(beta=0.5), alpha=2.0, ftx=0.1)
+    objective = Objective(ALGORITHMS["sigmoid"], Hyperparameters(beta=0.5), alpha=2.0, ftx=0.1, gradient="both")
     ref_sums = {"chosen": tensor([-4.0]), "rejected": tensor([-2.0]), "chosen_long": tensor([-4.0])}
     losses, metrics = solopo_loss(SUMS, ref_sums, LENGTHS, TWINS, objective)
     assert losses.item() == pytest.approx(softplus(-1.5) + 0.05 + 2 * 0.5, rel=1e-6)
@@ -178,13 +178,59 @@ def test_a_normalized_algorithm_normalizes_its_reference():
     assert "loss/solo_ra" not in metrics and "rewards/gap" not in metrics
 
 
-def test_both_answers_are_aligned_where_both_have_twins():
-    objective = Objective(ALGORITHMS["simpo"], Hyperparameters(beta=1.0, gamma=0.0))
-    sums = SUMS | {"rejected_long": tensor([-2.0])}
+def align_both(rejected_long: float, gradient: str) -> tuple[dict[str, float], dict[str, float]]:
+    """SoLo-SimPO with beta 1 and alpha 1, both answers aligned: metrics, and the loss's derivatives by rewards.
+
+    Rewards: -0.5 and -1.5, on the long context -0.75 and `rejected_long`. The margin of 1 pulls both with sigmoid(-1).
+    """
+    objective = Objective(ALGORITHMS["simpo"], Hyperparameters(beta=1.0, gamma=0.0), gradient=gradient)
     lengths = LENGTHS | {"rejected_long": tensor([2.0])}
-    _, metrics = solopo_loss(sums, None, lengths, TWINS | {"rejected": "rejected_long"}, objective)
-    assert metrics["loss/solo_ra"].item() == pytest.approx(abs(-0.5 + 0.75) + abs(-1.5 + 1.0))
-    assert metrics["rewards/gap"].item() == pytest.approx(0.25)  # of the chosen answer
+    sums = SUMS | {"rejected_long": tensor([2 * rejected_long])}
+    sums = {name: value.clone().requires_grad_() for name, value in sums.items()}
+    losses, metrics = solopo_loss(sums, None, lengths, TWINS | {"rejected": "rejected_long"}, objective)
+    losses.sum().backward()
+    values = {name: value.item() for name, value in metrics.items()}
+    return values, {name: (value.grad * lengths[name]).item() for name, value in sums.items()}
+
+
+PULL = 1 / (1 + math.e)  # sigmoid(-1)
+
+
+@pytest.mark.parametrize(
+    "gradient, of_chosen, of_rejected",
+    [
+        ("both", 1 - PULL, PULL - 1),  # the alignment alone decides where both short rewards go
+        ("long", -PULL, PULL),
+        ("one_sided", -PULL, PULL),
+        ("capped", 0, 0),  # both stand still
+    ],
+)
+def test_both_answers_aligned_where_both_hurt(gradient, of_chosen, of_rejected):
+    """The chosen answer is 0.25 lower on the long context, the rejected one 0.5 higher."""
+    metrics, slopes = align_both(-1.0, gradient)
+    assert metrics["loss/solo_ra"] == pytest.approx(0.25 + 0.5)
+    assert metrics["rewards/gap"] == pytest.approx(0.25)  # of the chosen answer
+    expected = {"chosen": of_chosen, "rejected": of_rejected, "chosen_long": -1, "rejected_long": 1}
+    assert slopes == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "gradient, solo_ra, of_rejected, of_rejected_long",
+    [
+        ("both", 0.25 + 0.5, PULL + 1, -1),
+        ("long", 0.25 + 0.5, PULL, -1),
+        ("one_sided", 0.25, PULL, 0),
+        ("capped", 0.25 + 0.5, PULL + 1, -1),  # the alignment pulls where the preference loss does: all of it
+    ],
+)
+def test_a_rejected_answer_that_is_worse_on_the_long_context_is_left_alone_by_one_sided_only(
+    gradient, solo_ra, of_rejected, of_rejected_long
+):
+    """The rejected answer is 0.5 lower there: that helps the margin."""
+    metrics, slopes = align_both(-2.0, gradient)
+    assert metrics["loss/solo_ra"] == pytest.approx(solo_ra)
+    assert slopes["rejected"] == pytest.approx(of_rejected)
+    assert slopes["rejected_long"] == pytest.approx(of_rejected_long)
 
 
 @pytest.mark.parametrize("gradient, short_gradient", [("both", 1.5), ("long", 0.0), ("one_sided", 0.0)])

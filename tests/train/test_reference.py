@@ -66,6 +66,28 @@ def test_cached_equals_live(pref_loss, solopo_reference, train, tmp_path, loaded
     assert len(loaded) <= 2  # the last run found the table, and so may the second (made by another loss)
 
 
+def test_one_table_serves_both_references_and_views(train, tmp_path, tiny_qwen2, monkeypatch):
+    """A table that a run measured on short contexts alone is completed, and its losses are those of a live reference."""
+    import shutil
+
+    computed = []
+    monkeypatch.setattr(
+        "solopo_llamafactory.train.trainer.fill",
+        lambda table, examples, *rest, **more: (
+            computed.append(len(examples)) or reference.fill(table, examples, *rest, **more)
+        ),
+    )
+    common = {"pref_loss": "sigmoid", "max_steps": 8, "learning_rate": 1e-2}  # an epoch
+    common |= {"model_name_or_path": str(shutil.copytree(tiny_qwen2, tmp_path / "model"))}  # of an own table
+    runs = [{}, {"solopo_reference": "matched"}, {"solopo_view": "short"}, {"solopo_view": "long"}, {}]
+    for i, changes in enumerate(runs):
+        cached = train(output_dir=str(tmp_path / f"{i}-cached"), **common, **changes)
+        live = train(output_dir=str(tmp_path / f"{i}-live"), solopo_precompute_ref=False, **common, **changes)
+        assert [log["loss"] for log in cached] == pytest.approx([log["loss"] for log in live], rel=1e-5)
+    # Short pairs; then their long twins; the short view has all; the long one lacks its rejected answers.
+    assert computed == [16, 16, 16]
+
+
 def test_the_reference_model_is_gone_before_the_first_step(train, tmp_path, loaded, tiny_llama, monkeypatch):
     alive = []
     step = assembly.SolopoTrainer.training_step
@@ -121,7 +143,7 @@ def test_noise_of_training_is_no_part_of_the_reference(train, tmp_path, tiny_qwe
     import shutil
 
     own_model = shutil.copytree(tiny_qwen2, tmp_path / "model")  # so its table is not there yet
-    common = {**LORA_DPO, "model_name_or_path": str(own_model)}
+    common = {**LORA_DPO, "model_name_or_path": str(own_model), "solopo_reference": "matched"}
     train(neftune_noise_alpha=5, output_dir=str(tmp_path / "noisy"), **common)
     log = train(output_dir=str(tmp_path / "plain"), **common)[0]
     assert log["rewards/chosen"] == log["rewards/rejected"] == log["rewards/chosen_long"] == 0

@@ -35,20 +35,36 @@ def test_without_alignment_it_is_the_hosts_dpo_stage(name, train, tmp_path):
     assert [log["grad_norm"] for log in ours] == pytest.approx([log["grad_norm"] for log in host], rel=1e-4)
 
 
-def test_the_long_view_is_the_hosts_dpo_stage_on_long_prompts(train, tmp_path):
-    ours = train(solopo_view="long", output_dir=str(tmp_path / "ours"))
-    host = train(stage="dpo", dataset="pairs_long", output_dir=str(tmp_path / "host"))
-    assert losses(ours) == pytest.approx(losses(host), rel=1e-5)
+@pytest.mark.parametrize("view", ["long", "short"])
+@pytest.mark.parametrize("pref_loss", ["orpo", "sigmoid"])
+def test_a_single_view_is_the_hosts_dpo_stage_on_its_prompts(pref_loss, view, train, tmp_path):
+    """With a reference, it reads the context that is trained on, whatever `solopo_reference` says, cached or live."""
+    host = train(stage="dpo", dataset=f"pairs_{view}", pref_loss=pref_loss, output_dir=str(tmp_path / "host"))
+    choices = [{}]
+    if pref_loss == "sigmoid":
+        choices += [{"solopo_reference": "matched"}, {"solopo_precompute_ref": False}]
+    for i, choice in enumerate(choices):
+        ours = train(solopo_view=view, pref_loss=pref_loss, output_dir=str(tmp_path / f"ours-{i}"), **choice)
+        assert losses(ours) == pytest.approx(losses(host), rel=1e-5)
 
 
 @pytest.mark.parametrize("pref_loss", ["orpo", "simpo", "sigmoid", "hinge", "ipo"])
 def test_logged_parts_add_up(pref_loss, train):
-    logs = train(pref_loss=pref_loss, solopo_alpha=2.0, solopo_allow_unbounded=True)
+    logs = train(pref_loss=pref_loss, solopo_alpha=2.0, solopo_gradient="both", solopo_allow_unbounded=True)
     for log in logs:
         assert log["loss"] == pytest.approx(log["loss/po"] + log["loss/solo_ra"], rel=1e-5)
         assert log["loss/solo_ra"] == pytest.approx(2 * log["rewards/gap"], rel=1e-5)
         assert log["rewards/margins"] == pytest.approx(log["rewards/chosen"] - log["rewards/rejected"], abs=1e-5)
     assert logs[-1]["rewards/gap"] > 0
+
+
+def test_by_default_a_long_reward_that_leads_is_left_alone(train, tmp_path):
+    """Example by example: the lag of the long reward, from the rewards that are logged, and no tenth of them is without."""
+    logs = train(per_device_train_batch_size=1, max_steps=16, learning_rate=0.0)
+    lags = [log["rewards/chosen"] - log["rewards/chosen_long"] for log in logs]
+    assert [log["loss/solo_ra"] for log in logs] == pytest.approx([max(lag, 0) for lag in lags], rel=1e-4, abs=1e-6)
+    assert [log["rewards/gap"] for log in logs] == pytest.approx([abs(lag) for lag in lags], rel=1e-4, abs=1e-6)
+    assert min(lags) < 0 < max(lags)
 
 
 def test_equal_contexts_have_no_alignment_loss(train, tmp_path):
@@ -60,8 +76,8 @@ def test_equal_contexts_have_no_alignment_loss(train, tmp_path):
 
 def test_references(train, tmp_path):
     """Matched: both rewards start at 0. Short: the long reward starts at the gap of the reference itself."""
-    matched = train(pref_loss="sigmoid", output_dir=str(tmp_path / "matched"))
-    short = train(pref_loss="sigmoid", solopo_reference="short", output_dir=str(tmp_path / "short"))
+    matched = train(pref_loss="sigmoid", solopo_reference="matched", output_dir=str(tmp_path / "matched"))
+    short = train(pref_loss="sigmoid", output_dir=str(tmp_path / "short"))
     assert matched[0]["rewards/gap"] == 0
     assert short[0]["rewards/chosen"] == 0
     assert short[0]["rewards/gap"] > 0.01
@@ -71,16 +87,27 @@ def test_references(train, tmp_path):
 
 @pytest.mark.parametrize("solopo_gradient", ["long", "capped"])
 def test_gradients_change_the_step_and_not_the_loss(solopo_gradient, train, tmp_path):
-    both = train(solopo_alpha=10, output_dir=str(tmp_path / "both"))
+    both = train(solopo_alpha=10, solopo_gradient="both", output_dir=str(tmp_path / "both"))
     other = train(solopo_alpha=10, solopo_gradient=solopo_gradient, output_dir=str(tmp_path / "other"))
     assert other[0]["loss"] == both[0]["loss"]
     assert other[0]["grad_norm"] != pytest.approx(both[0]["grad_norm"], rel=1e-3)
 
 
-def test_align_both_adds_the_rejected_answer(train):
-    log = train(solopo_align="both", max_steps=1, per_device_train_batch_size=1)[0]
-    gaps = [abs(log[f"rewards/{name}"] - log[f"rewards/{name}_long"]) for name in ("chosen", "rejected")]
-    assert log["loss/solo_ra"] == pytest.approx(sum(gaps), rel=1e-5)
+def test_align_both_adds_the_rejected_answer(train, tmp_path):
+    """The paper's formula counts both gaps; one-sided, a chosen answer that lags and a rejected one that leads."""
+    common = {"solopo_align": "both", "per_device_train_batch_size": 1, "max_steps": 16, "learning_rate": 0.0}
+    for gradient in ("both", "one_sided"):
+        logs = train(solopo_gradient=gradient, output_dir=str(tmp_path / gradient), **common)
+        leads = {
+            name: [log[f"rewards/{name}_long"] - log[f"rewards/{name}"] for log in logs]
+            for name in ("chosen", "rejected")
+        }
+        pairs = zip(leads["chosen"], leads["rejected"])
+        counted = [
+            abs(of_w) + abs(of_l) if gradient == "both" else max(-of_w, 0) + max(of_l, 0) for of_w, of_l in pairs
+        ]
+        assert [log["loss/solo_ra"] for log in logs] == pytest.approx(counted, rel=1e-4, abs=1e-6)
+        assert min(leads["rejected"]) < 0 < max(leads["rejected"])
 
 
 @pytest.mark.parametrize("pref_loss", ["orpo", "sigmoid"])
@@ -99,7 +126,6 @@ def test_lora_uses_the_model_without_its_adapter_as_reference(train, tmp_path):
     logs = train(
         dataset_dir=str(tmp_path / "data"),
         pref_loss="sigmoid",
-        solopo_reference="short",
         finetuning_type="lora",
         learning_rate=1e-2,
         max_steps=8,

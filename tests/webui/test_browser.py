@@ -134,6 +134,13 @@ def command(page) -> str:
     return box.inner_text()
 
 
+def wait_for_alpha(page, state: str) -> None:
+    """Until the slider of alpha is "enabled" or "disabled", in its number and in its bar."""
+    for kind in ("number", "range"):
+        slider = page.locator(f"input[type={kind}][aria-label*='Alpha' i]").locator("visible=true").first
+        getattr(sync_api.expect(slider), f"to_be_{state}")(timeout=MINUTE / 4)
+
+
 def choose_data(page, name: str) -> None:
     """Pick a data set by typing: the list is made anew whenever the field gets the focus."""
     field(page, "Dataset").fill(name)
@@ -165,9 +172,13 @@ def test_from_an_empty_form_to_a_finished_run(page, server):
     text = command(page)
     for argument in ("--stage solopo", "--pref_loss orpo", "--solopo_alpha 1", "--solopo_align chosen"):
         assert argument in text
+    assert "--solopo_gradient " in text and "--solopo_reference " in text
     assert "--dataset pairs " in text and "--solopo_precompute_ref True" in text
     take_picture(page, "webui_form.png", "Language", page.get_by_role("button", name="Start"))
 
+    choose(page, "Alignment gradient", "capped")
+    field(page, "Find alpha automatically").check()
+    wait_for_alpha(page, "disabled")
     click(page, "Save arguments")
     page.get_by_text("Arguments have been saved at").first.wait_for()
 
@@ -175,6 +186,7 @@ def test_from_an_empty_form_to_a_finished_run(page, server):
     page.get_by_text("SoLoPO 参数设置").wait_for()
     choose(page, "语言", "en")
     page.get_by_text("SoLoPO configurations").wait_for()
+    wait_for_alpha(page, "disabled")
 
     click(page, "Start")
     page.get_by_text("Finished.").first.wait_for(timeout=4 * MINUTE)
@@ -184,6 +196,8 @@ def test_from_an_empty_form_to_a_finished_run(page, server):
     (log,) = folder.glob("saves/Custom/full/first/trainer_log.jsonl")
     steps = [json.loads(line) for line in log.read_text().splitlines()]
     assert len([step for step in steps if "loss/po" in step and "loss/solo_ra" in step]) == 6
+    started = (log.parent / "training_args.yaml").read_text()
+    assert "solopo_alpha: auto\n" in started and "solopo_gradient: capped\n" in started
 
 
 def test_saved_arguments_come_back_and_dpo_is_as_before(page):
@@ -194,18 +208,26 @@ def test_saved_arguments_come_back_and_dpo_is_as_before(page):
     page.wait_for_timeout(1000)
     text = command(page)
     assert "--pref_loss simpo" in text and "--pref_beta 2.5" in text and "--simpo_gamma 1.375" in text
+    choose(page, "Reference context", "matched")
+    field(page, "Find alpha automatically").check()
     field(page, "Config path").fill("simpo.yaml")
     field(page, "Config path").press("Enter")
     click(page, "Save arguments")
     page.get_by_text("Arguments have been saved at").first.wait_for()
 
     choose(page, "Loss type", "orpo")
+    choose(page, "Reference context", "short")
+    field(page, "Find alpha automatically").uncheck()
+    wait_for_alpha(page, "enabled")
     page.wait_for_timeout(1000)
-    assert "--pref_loss orpo" in command(page)
+    text = command(page)
+    assert "--pref_loss orpo" in text and "--solopo_reference short" in text and "--solopo_alpha 1" in text
     click(page, "Load arguments")
     page.get_by_text("Arguments have been restored.").first.wait_for()
+    wait_for_alpha(page, "disabled")
     text = command(page)
     assert "--stage solopo" in text and "--pref_loss simpo" in text and "--simpo_gamma 1.375" in text
+    assert "--solopo_reference matched" in text and "--solopo_alpha auto" in text
 
     choose(page, "Stage", "DPO")  # the host empties the list of data sets with the stage
     page.wait_for_timeout(1000)

@@ -3,6 +3,11 @@
 import json
 
 import pytest
+import yaml
+
+
+GRADIENTS = ("both", "long", "one_sided", "capped")
+REFERENCES = ("matched", "short")
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +90,95 @@ def test_arguments_of_the_stage(ui, form):
     assert arguments_of(engine, form(extra_args=extra))["solopo_alpha"] == 4
 
 
+def test_a_form_that_nobody_touched_says_what_the_arguments_default_to(ui, form):
+    """But for the loss, whose preset the form begins with."""
+    from dataclasses import fields
+
+    from solopo_llamafactory.hooks.arguments import SolopoArguments, SolopoFinetuningArguments
+
+    engine, _ = ui
+    arguments = arguments_of(engine, form())
+    parsed = SolopoFinetuningArguments(
+        stage="solopo",
+        pref_loss=arguments["pref_loss"],
+        **{name: value for name, value in arguments.items() if name.startswith("solopo_")},
+    )
+    defaults = SolopoFinetuningArguments(stage="solopo", pref_loss=arguments["pref_loss"])
+    for name in (each.name for each in fields(SolopoArguments)):
+        assert getattr(parsed, name) == getattr(defaults, name), name
+    assert {"solopo_gradient", "solopo_reference", "solopo_alpha"} <= arguments.keys()
+
+
+def test_dropdowns_offer_what_the_arguments_allow(ui):
+    from typing import get_args, get_type_hints
+
+    from solopo_llamafactory.hooks.arguments import SolopoArguments
+
+    engine, _ = ui
+    hints = get_type_hints(SolopoArguments)
+    for name in ("solopo_gradient", "solopo_reference", "solopo_align", "solopo_distance", "solopo_overlong"):
+        choices = engine.manager.get_elem_by_id(f"train.{name}").choices
+        assert [value for _, value in choices] == list(get_args(hints[name]))
+
+
+def test_fields_follow_the_defaults_of_the_dataclass():
+    """Whatever they are, so a default that moves moves in the form."""
+    from dataclasses import dataclass
+
+    import gradio as gr
+
+    from solopo_llamafactory.hooks.arguments import SolopoArguments
+    from solopo_llamafactory.webui.accordion import create_accordion
+
+    @dataclass
+    class Others(SolopoArguments):
+        solopo_alpha: str = "auto"
+        solopo_gradient: SolopoArguments.__annotations__["solopo_gradient"] = "capped"
+        solopo_reference: SolopoArguments.__annotations__["solopo_reference"] = "short"
+        solopo_precompute_ref: bool = False
+
+    with gr.Blocks():
+        ours = create_accordion(Others)
+    assert (ours["solopo_gradient"].value, ours["solopo_reference"].value) == ("capped", "short")
+    assert ours["solopo_alpha_auto"].value is True and ours["solopo_alpha"].interactive is False
+    assert ours["solopo_precompute_ref"].value is False
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        *(({"solopo_gradient": value}, f"--solopo_gradient {value} ") for value in GRADIENTS),
+        *(({"solopo_reference": value}, f"--solopo_reference {value} ") for value in REFERENCES),
+        ({"solopo_alpha_auto": True, "solopo_alpha": 2.5}, "--solopo_alpha auto "),
+        ({"solopo_alpha_auto": False, "solopo_alpha": 2.5}, "--solopo_alpha 2.5 "),
+    ],
+)
+def test_preview_shows_the_choice(ui, form, changes, shown):
+    from solopo_llamafactory.hooks.arguments import SolopoFinetuningArguments
+
+    engine, _ = ui
+    (output,) = list(engine.runner.preview_train(form(**changes)))
+    (text,) = output.values()
+    assert shown in text and "alpha_auto" not in text
+    arguments = arguments_of(engine, form(**changes))
+    names = [name for name in arguments if name.startswith("solopo_")]
+    SolopoFinetuningArguments(stage="solopo", pref_loss="orpo", **{name: arguments[name] for name in names})
+
+
+def test_the_checkbox_greys_the_slider(ui):
+    """On `change`, so that loaded values do it as well."""
+    from solopo_llamafactory.webui.accordion import grey_alpha
+
+    engine, blocks = ui
+    auto, alpha = (engine.manager.get_elem_by_id(f"train.{name}") for name in ("solopo_alpha_auto", "solopo_alpha"))
+    assert alpha.interactive is True
+    (event,) = [each for each in blocks.fns.values() if (auto._id, "change") in each.targets]
+    assert event.outputs == [alpha] and event.fn is grey_alpha
+    for ticked in (True, False):
+        changed = grey_alpha(ticked).constructor_args
+        assert changed["interactive"] is not ticked and "value" not in changed
+
+
 def test_preview_shows_what_is_off(ui, form):
     engine, _ = ui
     (shown,) = list(engine.runner.preview_train(form(solopo_precompute_ref=False)))
@@ -122,12 +216,17 @@ def test_every_language_has_every_label(ui):
     from solopo_llamafactory.webui.labels import LABELS, LANGUAGES
 
     engine, _ = ui
+    assert LABELS.keys() == {name for name, _ in engine.manager.get_elem_iter() if name.startswith("solopo_")}
     for language in LANGUAGES:
         changed = engine.change_lang(language)
         for name, labels in LABELS.items():
             element = changed[engine.manager.get_elem_by_id(f"train.{name}")]
             assert element.label == labels[language]["label"]
-    for labels in LABELS.values():
+    for name, labels in LABELS.items():
+        assert list(labels) == list(LANGUAGES)
+        assert name == "solopo_tab" or all(
+            all(labels[language][key] for key in ("label", "info")) for language in labels
+        )
         texts = [labels[language].get("info", labels[language]["label"]) for language in LANGUAGES]
         assert len(set(texts)) == len(texts)
 
@@ -135,11 +234,34 @@ def test_every_language_has_every_label(ui):
 def test_arguments_are_saved_and_loaded(ui, form, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     engine, _ = ui
-    engine.runner.save_args(form(config_path="mine.yaml", solopo_alpha=2.5, solopo_distance="huber"))
+    saved = {"solopo_alpha": 2.5, "solopo_alpha_auto": True, "solopo_distance": "huber"}
+    saved |= {"solopo_gradient": "capped", "solopo_reference": "short", "solopo_precompute_ref": False}
+    engine.runner.save_args(form(config_path="mine.yaml", **saved))
     loaded = engine.runner.load_args("en", "mine.yaml")
-    assert loaded[engine.manager.get_elem_by_id("train.solopo_alpha")] == 2.5
-    assert loaded[engine.manager.get_elem_by_id("train.solopo_distance")] == "huber"
-    assert loaded[engine.manager.get_elem_by_id("train.training_stage")] == "SoLoPO"
+    for name, value in (saved | {"training_stage": "SoLoPO"}).items():
+        assert loaded[engine.manager.get_elem_by_id(f"train.{name}")] == value
+
+
+@pytest.mark.parametrize("lacking", [("gradient", "reference", "alpha_auto"), ("",)], ids=["0.2.0", "the host alone"])
+def test_a_file_without_our_newer_fields_loads_their_first_values(ui, form, monkeypatch, tmp_path, lacking):
+    """Instead of what the form happens to show, which is not what was saved."""
+    monkeypatch.chdir(tmp_path)
+    engine, _ = ui
+    engine.runner.save_args(form(config_path="old.yaml", solopo_alpha=2.5, solopo_alpha_auto=True))
+    (file,) = tmp_path.rglob("old.yaml")
+    prefixes = tuple(f"train.solopo_{name}" for name in lacking)
+    kept = {name: value for name, value in yaml.safe_load(file.read_text()).items() if not name.startswith(prefixes)}
+    file.write_text(yaml.safe_dump(kept))
+
+    fields = {name: element for name, element in engine.manager.get_elem_iter() if name.startswith("solopo_")}
+    del fields["solopo_tab"]
+    loaded = engine.runner.load_args("en", "old.yaml")
+    assert fields and all(element in loaded for element in fields.values())
+    for name in ("solopo_gradient", "solopo_reference", "solopo_alpha_auto"):
+        assert loaded[fields[name]] == fields[name].value
+    assert loaded[fields["solopo_alpha_auto"]] is False
+    assert loaded[fields["solopo_alpha"]] == (fields["solopo_alpha"].value if lacking == ("",) else 2.5)
+    assert len(engine.runner.load_args("en", "none.yaml")) == 1  # a message alone
 
 
 def test_a_loss_fills_in_the_recipes_values():
@@ -178,10 +300,14 @@ def test_an_output_folder_brings_its_values_back(ui, form, monkeypatch, tmp_path
     folder = tmp_path / get_save_dir("Custom", "full", "out")
     folder.mkdir(parents=True)
     config = engine.runner._build_config_dict(form(solopo_alpha=2.5, solopo_pref_loss="simpo"))
+    del config["train.solopo_gradient"]  # a run of an older version
     save_args(str(folder / "llamaboard_config.yaml"), config)
     restored = engine.runner.check_output_dir("en", "Custom", "full", "out")
     assert restored[engine.manager.get_elem_by_id("train.solopo_alpha")] == 2.5
     assert restored[engine.manager.get_elem_by_id("train.solopo_pref_loss")] == "simpo"
+    gradient = engine.manager.get_elem_by_id("train.solopo_gradient")
+    assert restored[gradient] == gradient.value
+    assert gradient not in engine.runner.check_output_dir("en", "Custom", "full", "another")
 
 
 def test_the_hosts_components_are_all_there(ui):
