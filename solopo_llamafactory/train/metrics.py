@@ -3,6 +3,7 @@
 LOSS_PO = "loss/po"  # the preference loss, `pref_ftx` included
 LOSS_SOLO_RA = "loss/solo_ra"  # the alignment, alpha included
 GAP = "rewards/gap"  # |chosen - chosen_long|
+TURNED = "rewards/chosen_turned"  # share of examples whose short chosen answer the alignment lowers against L_PO
 ALPHA = "alpha"  # with `solopo_alpha: auto`
 MARGINS = "rewards/margins"  # chosen - rejected
 ACCURACIES = "rewards/accuracies"  # how often chosen > rejected

@@ -190,7 +190,7 @@ def solopo_loss(
     losses, logged = po, {metrics.LOSS_PO: po}
     if long_twins:
         shares = dict.fromkeys(long_twins)
-        if objective.gradient == "capped":
+        if objective.gradient in ("both", "capped"):
             found = pulls(sums, ref_sums, lengths, long_twins, objective)
             shares = shares_of_short(found, rewards, long_twins, objective)
         solo_ra = objective.alpha * sum(
@@ -201,7 +201,10 @@ def solopo_loss(
         )
         losses = po + solo_ra
         logged[metrics.LOSS_SOLO_RA] = solo_ra
-        logged[metrics.GAP] = (rewards["chosen"] - rewards[long_twins["chosen"]]).abs()
+        gap = rewards["chosen"] - rewards[long_twins["chosen"]]
+        logged[metrics.GAP] = gap.abs()
+        if objective.gradient == "both":
+            logged[metrics.TURNED] = ((gap > 0) & (shares["chosen"] < 1)).float()
 
     logged |= {metrics.reward_of(name): reward for name, reward in rewards.items()}
     logged[metrics.MARGINS] = rewards["chosen"] - rewards["rejected"]
