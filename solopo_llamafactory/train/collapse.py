@@ -43,25 +43,25 @@ class CollapseGuard(TrainerCallback):
         self.short_rewards.append(logs[metrics.reward_of("chosen")])
         self.gaps.append(logs[metrics.GAP])
         self.turned.append(logs.get(metrics.TURNED, 0.0))
-        if len(self.gaps) < 2 * WINDOW:
-            return
-
-        gap_before, gap_now = _mean(self.gaps[:WINDOW]), _mean(self.gaps[-WINDOW:])
-        fall = _mean(self.short_rewards[:WINDOW]) - _mean(self.short_rewards[-WINDOW:])
         turned = _mean(self.turned)
-        if fall > gap_before / 2 and (gap_now < gap_before / 2 or turned > MOST):
-            self.warned_of_fall = True
-            self._warn(
-                args,
-                f"The short chosen reward fell by {fall:.3g} while the alignment gap went from {gap_before:.3g} to "
-                f"{gap_now:.3g}: the model may be unlearning the answers",
-            )
-        elif turned > MOST and not self.warned_of_risk:
+        if len(self.gaps) >= WINDOW and turned > MOST and not self.warned_of_risk:
             self.warned_of_risk = True
             self._warn(
                 args,
                 f"In {turned:.0%} of the examples the alignment lowers the short chosen answer harder than the preference "
                 "loss raises it: answers may get worse, or no longer end, while losses and rewards look well",
+            )
+        if len(self.gaps) < 2 * WINDOW:
+            return
+
+        gap_before, gap_now = _mean(self.gaps[:WINDOW]), _mean(self.gaps[-WINDOW:])
+        fall = _mean(self.short_rewards[:WINDOW]) - _mean(self.short_rewards[-WINDOW:])
+        if fall > max(gap_before, gap_now) / 2 and (gap_now < gap_before / 2 or turned > MOST):
+            self.warned_of_fall = True
+            self._warn(
+                args,
+                f"The short chosen reward fell by {fall:.3g} while the alignment gap went from {gap_before:.3g} to "
+                f"{gap_now:.3g}: the model may be unlearning the answers",
             )
 
     def _warn(self, args, what: str) -> None:

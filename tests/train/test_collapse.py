@@ -6,6 +6,7 @@ import pytest
 
 from solopo_llamafactory.train import collapse
 from solopo_llamafactory.train.collapse import CollapseGuard
+from tests.helpers.runs import ROOT
 
 
 ARGS = SimpleNamespace(learning_rate=1e-3)
@@ -59,9 +60,9 @@ def test_a_gap_that_stays_is_no_collapse(warnings):
 
 
 def test_a_gap_that_stays_is_one_where_the_alignment_turns_most_examples(warnings):
-    """So a collapse is told before the gap has closed, and no risk is told beside it."""
+    """So a collapse is told before the gap has closed."""
     run(line(-1, -6), line(-3, -8), turned=0.8)
-    assert len(warnings) == 1 and "fell by" in warnings[0]
+    assert len(warnings) == 2 and "80%" in warnings[0] and "fell by" in warnings[1]
 
 
 def test_most_examples_turned_around_is_a_risk_also_where_rewards_look_well(warnings):
@@ -76,9 +77,10 @@ def test_some_examples_turned_around_are_none(warnings):
     assert warnings == []
 
 
-def test_damage_is_told_after_the_risk(warnings):
-    run(line(-1, -1, 12) + line(-1, -4, 12), line(-3, -3, 12) + line(-3, -4, 12), turned=0.8)
-    assert len(warnings) == 2 and "80%" in warnings[0] and "fell by" in warnings[1]
+@pytest.mark.parametrize("logs, expected", [(4, 0), (5, 1)])
+def test_the_risk_is_told_after_five_logs(logs, expected, warnings):
+    run(line(-1, -1, logs), line(-3, -3, logs), turned=0.8)
+    assert len(warnings) == expected
 
 
 def test_no_gap_at_the_start_is_no_collapse(warnings):
@@ -94,7 +96,7 @@ def test_a_resumed_run_began_where_it_began(turned, steps_before, warnings):
     assert warnings == []
     for log in logs[steps_before:]:
         callback.on_log(ARGS, None, None, logs=log)
-    assert warnings and "fell by" in warnings[-1]
+    assert ["fell by" in warning for warning in warnings] == ([True] if turned is None else [False, True])
 
 
 def test_logs_of_an_evaluation_are_ignored(warnings):
@@ -125,9 +127,36 @@ def test_a_sound_run_is_left_in_peace(overrides, train, warnings):
     assert warnings == []
 
 
-def test_the_literal_formula_is_told_of_from_the_tenth_log_on(train, warnings):
-    """Every example whose long reward lags is turned around: the alignment's pull is 1 / (1 - p) > 1."""
+def test_a_real_run_of_the_literal_formula_is_told_of(train, warnings):
+    """Every example whose long reward lags is turned around: the alignment's pull is 4 / (1 - p) on log p."""
     logs = train(max_steps=10, solopo_gradient="both", solopo_alpha=4.0)
-    turned = sum(log["rewards/chosen_turned"] for log in logs) / len(logs)
-    assert turned > collapse.MOST
-    assert len(warnings) == 1 and f"{turned:.0%}" in warnings[0]
+    shares = [log["rewards/chosen_turned"] for log in logs]
+    means = [sum(shares[:logged]) / logged for logged in range(collapse.WINDOW, 11)]
+    told = next(mean for mean in means if mean > collapse.MOST)
+    assert f"In {told:.0%} of the examples" in warnings[0]
+
+
+@pytest.mark.slow
+def test_the_miniature_collapses_and_is_told_of(tmp_path, monkeypatch, warnings):
+    """The demo's model, ORPO: the literal formula at a learning rate that unlearns the answers, and at one that does not."""
+    from experiments.two_hop.methods import Method
+    from experiments.two_hop.runs import Seed
+    from experiments.two_hop.sizes import Size
+
+    monkeypatch.chdir(ROOT)
+    size = Size(0, 400, 150, 14, 16, 512, (76, 512), 4, 4)
+    seed = Seed(tmp_path, size, 0)
+    seed.prepare()
+    told = {}
+    for gradient, rate in [("both", 3.2e-3), ("both", 8e-4), ("one_sided", 8e-4)]:
+        arguments = {
+            "stage": "solopo",
+            "dataset": "pairs",
+            "pref_loss": "orpo",
+            "solopo_gradient": gradient,
+            "logging_steps": 1,
+        }
+        seed.train(Method(gradient, arguments, ()), rate)
+        told[gradient, rate] = ["fell by" in warning for warning in warnings]
+        warnings.clear()
+    assert told == {("both", 3.2e-3): [False, True], ("both", 8e-4): [False], ("one_sided", 8e-4): []}
