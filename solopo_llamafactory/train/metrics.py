@@ -24,3 +24,8 @@ def probe_of(context: str) -> str:
 def logps_of(sequence: str) -> str:
     """The log-probability that the reward is made of: a sum, or the mean of a length-normalized algorithm."""
     return f"logps/{sequence}"
+
+
+def end_of(sequence: str) -> str:
+    """The log-probability of the token that ends the answer; where it falls, answers may no longer end."""
+    return f"logps/{sequence}_end"
