@@ -83,6 +83,14 @@ def test_the_risk_is_told_after_five_logs(logs, expected, warnings):
     assert len(warnings) == expected
 
 
+@pytest.mark.parametrize("last, expected", [(-0.4, 0), (-2.0, 1)])
+def test_an_end_that_loses_half_its_probability_is_told(last, expected, warnings):
+    callback = guard()
+    for logs, end in zip(logs_of([-1.0] * 20, [-3.0] * 20), line(-0.1, last)):
+        callback.on_log(ARGS, None, None, logs=logs | {"logps/chosen_end": end})
+    assert len(warnings) == expected and all("no longer end" in warning for warning in warnings)
+
+
 def test_no_gap_at_the_start_is_no_collapse(warnings):
     run(line(0, -0.01), line(0, -0.01))
     assert warnings == []
