@@ -21,10 +21,7 @@ class SolopoArguments:
     solopo_alpha: str = field(
         default="1.0",
         metadata={
-            "help": (
-                "Weight of the short-to-long reward alignment (SoLo-RA) beside the preference loss, or `auto`: found in the "
-                "first steps."
-            )
+            "help": "Weight of the reward alignment (SoLo-RA) beside the preference loss, or `auto`: found in first steps."
         },
     )
     solopo_align: Literal["chosen", "both"] = field(
@@ -87,10 +84,7 @@ class SolopoArguments:
     solopo_probe: int = field(
         default=0,
         metadata={
-            "help": (
-                "Number of held-out pairs whose short and long prompts the model answers at the start and at each "
-                "evaluation; 0 asks nothing."
-            )
+            "help": "Number of held-out pairs whose prompts the model answers at the start and at each evaluation."
         },
     )
     solopo_nonfinite: Literal["stop", "skip"] = field(
@@ -100,10 +94,7 @@ class SolopoArguments:
     solopo_checkpoint_layers: str = field(
         default="auto",
         metadata={
-            "help": (
-                "Number of layers that recompute their activations in the backward pass, or `auto`: as few as the "
-                "GPU's memory demands."
-            )
+            "help": "Number of layers that recompute their activations, or `auto`: as few as the GPU's memory demands."
         },
     )
     solopo_tiled_mlp: bool = field(

@@ -64,11 +64,8 @@ def sdpa_spans(query: Tensor, key: Tensor, value: Tensor, layout: RowLayout, sca
 
 
 def without_row(states: Tensor) -> Tensor:
-    """The same (1, heads, tokens, D), its strides and those of its gradient free of the length of the row it was cut from.
-
-    cuDNN keeps a plan for each set of shapes and strides, that of the batch's one element included.
-    """
-    return states.squeeze(0).unsqueeze(0)
+    """The same (1, heads, tokens, D), its strides and its gradient's free of the length of the row it was cut from."""
+    return states.squeeze(0).unsqueeze(0)  # cuDNN plans anew for other strides, also for the batch's one element
 
 
 def eager_spans(

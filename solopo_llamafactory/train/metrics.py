@@ -3,6 +3,7 @@
 LOSS_PO = "loss/po"  # the preference loss, `pref_ftx` included
 LOSS_SOLO_RA = "loss/solo_ra"  # the alignment, alpha included
 GAP = "rewards/gap"  # |chosen - chosen_long|
+TURNED = "rewards/chosen_turned"  # share of examples whose short chosen answer the alignment lowers against L_PO
 ALPHA = "alpha"  # with `solopo_alpha: auto`
 MARGINS = "rewards/margins"  # chosen - rejected
 ACCURACIES = "rewards/accuracies"  # how often chosen > rejected
@@ -23,3 +24,8 @@ def probe_of(context: str) -> str:
 def logps_of(sequence: str) -> str:
     """The log-probability that the reward is made of: a sum, or the mean of a length-normalized algorithm."""
     return f"logps/{sequence}"
+
+
+def end_of(sequence: str) -> str:
+    """The log-probability of the token that ends the answer; where it falls, answers may no longer end."""
+    return f"logps/{sequence}_end"

@@ -2,9 +2,9 @@ r"""SoLoPO's objective: pure functions on tensors (arXiv 2505.11166).
 
     L = L_PO(x_short; y_w, y_l) + alpha * s(r(x_short, y_w) - r(x_long, y_w))
 
-`solopo_loss` is this line; s is |.| in the paper, and one-sided by default here (`alignment.py`). A preference optimization (PO) algorithm is a row of `ALGORITHMS`: a reward, a loss on the
-rewards of the pair, and two facts about what it needs. SoLo-RA, the second term, wraps any of them. To add an algorithm,
-add one entry.
+`solopo_loss` is this line; s is |.| in the paper, and one-sided by default here (`alignment.py`). A preference
+optimization (PO) algorithm is a row of `ALGORITHMS`: a reward, a loss on the rewards of the pair, and two facts about what
+it needs. SoLo-RA, the second term, wraps any of them. To add an algorithm, add one entry.
 
 Every tensor has shape (N,), one number per example, float32. `logps` is the answer's log-probability: the sum over its
 tokens, or their mean where the algorithm is length-normalized; the closing EOS counts as a token.
@@ -190,7 +190,7 @@ def solopo_loss(
     losses, logged = po, {metrics.LOSS_PO: po}
     if long_twins:
         shares = dict.fromkeys(long_twins)
-        if objective.gradient == "capped":
+        if objective.gradient in ("both", "capped"):
             found = pulls(sums, ref_sums, lengths, long_twins, objective)
             shares = shares_of_short(found, rewards, long_twins, objective)
         solo_ra = objective.alpha * sum(
@@ -201,7 +201,10 @@ def solopo_loss(
         )
         losses = po + solo_ra
         logged[metrics.LOSS_SOLO_RA] = solo_ra
-        logged[metrics.GAP] = (rewards["chosen"] - rewards[long_twins["chosen"]]).abs()
+        gap = rewards["chosen"] - rewards[long_twins["chosen"]]
+        logged[metrics.GAP] = gap.abs()
+        if objective.gradient == "both":
+            logged[metrics.TURNED] = ((gap > 0) & (shares["chosen"] < 1)).float()
 
     logged |= {metrics.reward_of(name): reward for name, reward in rewards.items()}
     logged[metrics.MARGINS] = rewards["chosen"] - rewards["rejected"]

@@ -36,6 +36,8 @@ def plot_training(output_dir: str) -> str | None:
         },
         "alignment gap": {metrics.GAP: "|chosen - chosen, long context|"},
     }
+    if metrics.TURNED in logs[0]:
+        panels["examples turned around"] = {metrics.TURNED: "chosen lowered against the preference loss"}
     if any(metrics.PROBE_CUT_OFF in log for log in state["log_history"]):
         panels["answers to held-out questions"] = {
             metrics.probe_of("short"): "right, short context",

@@ -211,6 +211,12 @@ class SolopoTrainer(CustomDPOTrainer):
 
     def concatenated_forward(self, model, batch: dict[str, Any], is_ref_model: bool = False) -> dict[str, Tensor]:
         """Sums of the answers' token log-probs by sequence name, each (N,) float32. One forward pass."""
+        return self._by_name(answer_logps(self._token_logps(model, batch, is_ref_model), batch["answer_lengths_NS"]))
+
+    def _by_name(self, values_NS: Tensor) -> dict[str, Tensor]:
+        return dict(zip(self.sequences.names, values_NS.unbind(1)))
+
+    def _token_logps(self, model, batch: dict[str, Any], is_ref_model: bool = False) -> Tensor:
         inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
         if "packed_row" not in batch:  # padded rows are for foreign models, which may not know all of these
             inputs = {name: value for name, value in inputs.items() if name in self.forward_parameters}
@@ -226,14 +232,11 @@ class SolopoTrainer(CustomDPOTrainer):
         with selecting:
             if last is not None:
                 with answering_with_logps(last, targets_A):
-                    logps_A = model(**inputs, use_cache=False, return_dict=True).logits[0]
-            else:
-                logits = model(**inputs, use_cache=False, return_dict=True).logits
-                if logits.shape[:2] != (1, len(targets_A)):  # no output layer to select at
-                    logits = logits.flatten(0, 1)[batch["logit_positions_A"]][None]
-                logps_A = token_logps(logits[0], targets_A)
-        logps_NS = answer_logps(logps_A, batch["answer_lengths_NS"])
-        return dict(zip(self.sequences.names, logps_NS.unbind(1)))
+                    return model(**inputs, use_cache=False, return_dict=True).logits[0]
+            logits = model(**inputs, use_cache=False, return_dict=True).logits
+            if logits.shape[:2] != (1, len(targets_A)):  # no output layer to select at
+                logits = logits.flatten(0, 1)[batch["logit_positions_A"]][None]
+            return token_logps(logits[0], targets_A)
 
     def compute_reference_log_probs(self, model, batch: dict[str, Any]) -> dict[str, Tensor] | None:
         """Return the reference's sums by sequence name, from its table or live; None for losses without a reference.
@@ -265,18 +268,20 @@ class SolopoTrainer(CustomDPOTrainer):
         position.
         """
         ref_sums = self.compute_reference_log_probs(model, batch)  # first: it keeps nothing in memory
-        sums = self.concatenated_forward(model, batch)
-        lengths = dict(zip(self.sequences.names, batch["answer_lengths_NS"].unbind(1)))
-        twins = self.sequences.long_twins
-        if self.automatic_alpha is None:
-            return solopo_loss(sums, ref_sums, lengths, twins, self.objective)
-
-        alpha = self.automatic_alpha.value
-        if model.training and self.automatic_alpha.is_measuring:
-            found = pulls(sums, ref_sums, lengths, twins, self.objective)
-            alpha = self.automatic_alpha.of_training(found, last_of_step=self.accelerator.sync_gradients)
-        losses, logged = solopo_loss(sums, ref_sums, lengths, twins, replace(self.objective, alpha=alpha))
-        return losses, logged | {metrics.ALPHA: torch.full_like(losses.detach(), alpha)}
+        logps_A, lengths_NS = self._token_logps(model, batch), batch["answer_lengths_NS"]
+        sums, lengths = self._by_name(answer_logps(logps_A, lengths_NS)), self._by_name(lengths_NS)
+        twins, objective, further = self.sequences.long_twins, self.objective, {}
+        if self.automatic_alpha is not None:
+            alpha = self.automatic_alpha.value
+            if model.training and self.automatic_alpha.is_measuring:
+                found = pulls(sums, ref_sums, lengths, twins, objective)
+                alpha = self.automatic_alpha.of_training(found, last_of_step=self.accelerator.sync_gradients)
+            objective = replace(objective, alpha=alpha)
+            further[metrics.ALPHA] = torch.full_like(sums["chosen"].detach(), alpha)
+        losses, logged = solopo_loss(sums, ref_sums, lengths, twins, objective)
+        is_end_A = batch["targets_A"] == self.processing_class.eos_token_id
+        ends = self._by_name(answer_logps(torch.where(is_end_A, logps_A.detach(), 0.0), lengths_NS))
+        return losses, logged | further | {metrics.end_of(name): ends[name] for name in ("chosen", *twins.values())}
 
     def get_batch_loss_metrics(
         self, model, batch: dict[str, Any], train_eval: Literal["train", "eval"] = "train"

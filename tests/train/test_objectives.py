@@ -145,6 +145,7 @@ def test_the_whole_of_solo_simpo_by_hand():
         "loss/po": softplus(-1.5),
         "loss/solo_ra": 1.5,
         "rewards/gap": 0.5,
+        "rewards/chosen_turned": 1.0,  # alpha * beta = 6 against beta * sigmoid(-1.5)
         "rewards/chosen": -1.0,
         "rewards/rejected": -3.0,
         "rewards/chosen_long": -1.5,
@@ -288,3 +289,29 @@ def test_pulls_by_hand():
     # ORPO's slope is 1 / (1 - p) with p = exp(-0.75) on the long context.
     orpo = pulls(SUMS, None, LENGTHS, TWINS, Objective(ALGORITHMS["orpo"]))
     assert orpo.long_reward["chosen"].item() == pytest.approx(1 / (1 - math.exp(-0.75)), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "gradient, alpha, long_sum, turned",
+    [
+        ("both", 0.18, -3.0, 0.0),  # L_PO pulls with beta * sigmoid(-1.5) = 2 * 0.182, the alignment with 2 * alpha
+        ("both", 0.19, -3.0, 1.0),
+        ("both", 3.0, -1.0, 0.0),  # the long reward leads: both terms raise the short one
+        ("both", 3.0, -3.0, 1.0),
+        ("capped", 3.0, -3.0, None),
+        ("long", 3.0, -3.0, None),
+        ("one_sided", 3.0, -3.0, None),
+    ],
+)
+def test_an_example_is_turned_around_where_its_short_answer_falls_against_the_preference_loss(
+    gradient, alpha, long_sum, turned
+):
+    objective = Objective(ALGORITHMS["simpo"], Hyperparameters(beta=2.0, gamma=0.5), alpha=alpha, gradient=gradient)
+    sums = SUMS | {"chosen_long": tensor([long_sum])}
+    sums = {name: value.clone().requires_grad_() for name, value in sums.items()}
+    losses, metrics = solopo_loss(sums, None, LENGTHS, TWINS, objective)
+    losses.sum().backward()
+    found = metrics.get("rewards/chosen_turned")
+    assert (found.item() if found is not None else None) == turned
+    if turned is not None:  # what the word says: the whole loss lowers the answer
+        assert (sums["chosen"].grad.item() > 0) == bool(turned)

@@ -257,3 +257,14 @@ def test_the_card_beside_a_checkpoint_says_solopo(train, tmp_path, monkeypatch):
     train(save_strategy="steps", save_steps=2)
     card = (tmp_path / "output" / "README.md").read_text()
     assert "SoLoPO" in card and "2505.11166" in card and "2305.18290" not in card
+
+
+def test_the_end_of_an_answer_is_logged_for_both_contexts(train, tmp_path):
+    """In a random model each token, the end one too, has about the probability 1 / vocabulary."""
+    packed = train(solopo_alpha=1.0, max_steps=1, output_dir=str(tmp_path / "packed"))[0]
+    for name in ("chosen", "chosen_long"):
+        assert packed[f"logps/{name}_end"] == pytest.approx(packed[f"logps/{name}"], rel=0.3)
+    assert "logps/rejected_end" not in packed
+    short = train(solopo_view="short", max_steps=1, output_dir=str(tmp_path / "short"))[0]
+    assert short["logps/chosen_end"] == pytest.approx(packed["logps/chosen_end"], rel=1e-5)
+    assert "logps/chosen_long_end" not in short
