@@ -1,6 +1,7 @@
 """`python -m experiments.small_lm.precision`: the development answers of one trained model in each precision.
 
-Weights are trained in float32, and an update smaller than half a step of bfloat16 is gone when they are rounded to it.
+Weights are trained in float32, and an update smaller than half a step of bfloat16 is gone when they are rounded to it: for
+the answers, and under bf16 autocast for the training's own forward passes, which `--training fp16` does in float16.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from llamafactory.train.tuner import run_exp
 
 from . import results_file
@@ -17,6 +19,7 @@ from .runs import Workspace, forget
 from .units import KINDS, LOSSES, SIZES, Unit, plan
 
 
+TRAINING = {"bf16": {"bf16": True, "fp16": False}, "fp16": {"bf16": False, "fp16": True}}
 PRECISIONS = ("bfloat16", "float16", "float32")
 
 
@@ -29,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--loss", choices=list(LOSSES), default="ORPO")
     parser.add_argument("--kind", choices=list(KINDS), default="SoLo_one_sided")
     parser.add_argument("--rates", default="1e-5")
+    parser.add_argument("--training", choices=list(TRAINING), default="bf16", help="LLaMA-Factory's argument for it")
     arguments = parser.parse_args(argv)
     size, folder = SIZES[arguments.size], arguments.output / arguments.size
     workspace = Workspace(folder, size, arguments.questions, arguments.model, arguments.template)
@@ -40,14 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     for rate in map(float, arguments.rates.split(",")):
         unit = Unit(first.method, rate, 0, first.arguments)
         output = folder / "models" / f"precision_{unit.name}"
-        run_exp(workspace.training(unit, output))
+        run_exp(workspace.training(unit, output) | (TRAINING[arguments.training] if torch.cuda.is_available() else {}))
         forget()
         for infer_dtype in PRECISIONS:
             dev = replace(workspace, infer_dtype=infer_dtype).evaluate("dev", f"{unit.name}_{infer_dtype}", output)
-            row = {"precision": infer_dtype, "of": unit.name, "dev": dev}
+            row = {"precision": infer_dtype, "of": unit.name, "training": arguments.training, "dev": dev}
             results_file.append(folder, row)
             scores = {length: round(results_file.percent(row, "dev", length), 1) for length in dev["right"]}
-            print(unit.name, infer_dtype, scores, dev["cut_off"], f"{dev['seconds']} s", flush=True)
+            print(
+                unit.name, arguments.training, infer_dtype, scores, dev["cut_off"], f"{dev['seconds']} s", flush=True
+            )
             forget()
         shutil.rmtree(output)
     return 0

@@ -42,7 +42,7 @@ class Workspace:
         questions: XQuAD's file.
         model: see `make_model`.
         template: LLaMA-Factory's name of the model's chat template.
-        infer_dtype: the precision that models answer in on a GPU.
+        infer_dtype: the precision that models answer in on a GPU. bfloat16 rounds most of what these few steps change away.
     """
 
     folder: Path
@@ -50,7 +50,7 @@ class Workspace:
     questions: str
     model: str
     template: str
-    infer_dtype: str = "bfloat16"
+    infer_dtype: str = "float16"
 
     @property
     def base(self) -> Path:
@@ -113,7 +113,13 @@ class Workspace:
         """One unit: returns its row. The test questions are asked only where no finished rate of the method did better on
         the development questions."""
         begun = time.monotonic()
-        row = {"unit": unit.name, "method": unit.method, "view": unit.view, "rate": unit.rate}
+        row = {
+            "unit": unit.name,
+            "infer_dtype": self.infer_dtype,
+            "method": unit.method,
+            "view": unit.view,
+            "rate": unit.rate,
+        }
         row["seed"] = unit.seed if unit.rate else None
         if unit.method == BASE:
             self.make_grids()

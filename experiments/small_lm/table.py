@@ -21,7 +21,7 @@ def markdown(rows: Sequence[dict]) -> str:
     methods = list(dict.fromkeys(row["method"] for row in units.values()))
     best = {method: _best(rows, method, seeds) for method in methods}
     lengths = list(units[BASE]["test"]["right"])
-    parts = [_rates(units), _scores(best, lengths)]
+    parts = [_rates(units), _precisions(rows), _scores(best, lengths)]
     pairs = [(method, BASE) for method in methods if method != BASE]
     for method in methods:
         kind, _, loss = method.partition("-")
@@ -47,6 +47,19 @@ def _rates(units: dict[str, dict]) -> str:
         mean, seconds = f"{results_file.dev_score(row):.1f}", row.get("train_seconds", "")
         lines.append(f"| {row['method']} | {rate} | {seed} | {' | '.join(scores)} | {mean} | {cut_off} | {seconds} |")
     return "Development questions, every learning rate. Right answers in %, cut off in %.\n\n" + _table(lines)
+
+
+def _precisions(rows: Sequence[dict]) -> str:
+    rows = [row for row in rows if "precision" in row]
+    if not rows:
+        return ""
+    lengths = list(rows[0]["dev"]["right"])
+    lines = [f"| | trained in | asked in | {' | '.join(f'dev {length}' for length in lengths)} | cut off |"]
+    for row in rows:
+        scores = " | ".join(f"{results_file.percent(row, 'dev', length):.1f}" for length in lengths)
+        cut_off = " / ".join(f"{100 * share:.0f}" for share in row["dev"]["cut_off"].values())
+        lines.append(f"| {row['of']} | {row['training']} | {row['precision']} | {scores} | {cut_off} |")
+    return "The same trained weights in other precisions, development questions, in %.\n\n" + _table(lines)
 
 
 def _scores(best: dict[str, list[dict]], lengths: Sequence[str]) -> str:

@@ -58,9 +58,9 @@ SIZES = {
 
 # Of each loss: LLaMA-Factory's arguments as the recipes have them, and learning rates, the likeliest first.
 LOSSES = {
-    "ORPO": ({"pref_loss": "orpo", "pref_beta": 0.1}, (1e-5, 2e-5, 5e-6, 4e-5)),
-    "SimPO": ({"pref_loss": "simpo", "pref_beta": 2.5, "simpo_gamma": 1.375}, (5e-6, 1e-5, 2.5e-6, 2e-5)),
-    "DPO": ({"pref_loss": "sigmoid", "pref_beta": 0.1, "solopo_reference": "short"}, (5e-6, 1e-5, 2.5e-6, 2e-5)),
+    "ORPO": ({"pref_loss": "orpo", "pref_beta": 0.1}, (4e-5, 2e-5, 8e-5, 1e-5)),
+    "SimPO": ({"pref_loss": "simpo", "pref_beta": 2.5, "simpo_gamma": 1.375}, (1e-5, 2e-5, 5e-6, 4e-5)),
+    "DPO": ({"pref_loss": "sigmoid", "pref_beta": 0.1, "solopo_reference": "short"}, (1e-5, 2e-5, 5e-6, 4e-5)),
 }
 # Ways to use the pairs. `SoLo` is the paper's formula with its alpha.
 KINDS = {

@@ -87,9 +87,9 @@ def test_the_order_of_the_units():
     assert len(units) == len({each.name for each in units}) == 1 + 24
     assert [each.name for each in units[:4]] == [
         "base",
-        "SoLo-ORPO_1e-05_0",
-        "long-ORPO_1e-05_0",
-        "short-ORPO_1e-05_0",
+        "SoLo-ORPO_4e-05_0",
+        "long-ORPO_4e-05_0",
+        "short-ORPO_4e-05_0",
     ]
     # Whatever is finished of them, every method has about as many rates as the others.
     for end in range(1, len(units) + 1):
@@ -149,6 +149,12 @@ def test_tables_by_hand(tmp_path):
     )
     assert "| SoLo-X - base | +50.0 [+50.0, +50.0] | +50.0 [+50.0, +50.0] | +50.0 [+50.0, +50.0] |" in text
     assert "| SoLo-X - long-X | -25.0 [-50.0, +0.0] |" in text and "short-X" not in text
+    precise = {
+        "precision": "float16",
+        "of": "s",
+        "dev": {"depths": 2, "right": {"1100": "21"}, "cut_off": {"1100": 0.5}},
+    }
+    assert "| s | bf16 | float16 | 75.0 | 50 |" in markdown([*results_file.read(tmp_path), precise])
     assert markdown([]) == "Nothing has been measured yet.\n"
 
 
@@ -208,7 +214,7 @@ def test_all_of_it_at_the_smallest_size_and_once_more(tmp_path, guessing_model, 
     folder = tmp_path / "tiny"
     rows = results_file.read(folder)
     units = results_file.units_of(rows)
-    assert list(units) == ["base", "SoLo-ORPO_1e-05_0", "long-ORPO_1e-05_0"]
+    assert list(units) == ["base", "SoLo-ORPO_4e-05_0", "long-ORPO_4e-05_0"]
     for row in units.values():
         assert {part: list(row[part]["right"]) for part in ("dev", "test")} == {
             "dev": ["1200", "2000"],
@@ -216,8 +222,8 @@ def test_all_of_it_at_the_smallest_size_and_once_more(tmp_path, guessing_model, 
         }
         assert all(re.fullmatch("[012]{3}", digits) for digits in row["test"]["right"].values())
         assert all(0 <= share <= 1 for share in row["test"]["cut_off"].values())
-    assert units["SoLo-ORPO_1e-05_0"]["arguments"]["solopo_gradient"] == "both"
-    assert all(log["solo_ra"] >= 0 for log in units["SoLo-ORPO_1e-05_0"]["losses"] if "solo_ra" in log)
+    assert units["SoLo-ORPO_4e-05_0"]["arguments"]["solopo_gradient"] == "both"
+    assert all(log["solo_ra"] >= 0 for log in units["SoLo-ORPO_4e-05_0"]["losses"] if "solo_ra" in log)
     assert not list((folder / "models").glob("*")) and sorted(
         path.name for path in folder.glob("test/answers/*.jsonl")
     ) == sorted(f"{name}.jsonl" for name in units)
@@ -235,11 +241,11 @@ def test_all_of_it_at_the_smallest_size_and_once_more(tmp_path, guessing_model, 
 
     monkeypatch.undo()
     assert probe.main([*command[: command.index("--losses")], "--loss", "ORPO", "--kind", "SoLo"]) == 0
-    kept = folder / "probe" / "SoLo-ORPO_1e-05_0"
+    kept = folder / "probe" / "SoLo-ORPO_4e-05_0"
     logs = [json.loads(line) for line in (kept / "log_history.jsonl").read_text().splitlines()]
     probed = [log["probe/cut_off"] for log in logs if "probe/cut_off" in log]
     assert len(probed) == 3 and (kept / probe.PICTURE).is_file()  # at the start and after each of two steps
-    assert logs[0]["unit"] == "SoLo-ORPO_1e-05_0" and not list((folder / "models").glob("*"))
+    assert logs[0]["unit"] == "SoLo-ORPO_4e-05_0" and not list((folder / "models").glob("*"))
     held_out = (folder / "seed_0" / "held_out.jsonl").read_text().splitlines()
     asked = {json.loads(line)["id"].partition("#")[0] for line in held_out}
     assert asked and asked <= {id for ids in SPLIT["dev"].values() for id in ids}
