@@ -39,6 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     machine = machine_name(args.tiny)
     results = Results(args.results)
     cells = [cell for cell in suite(args.suite, len(gpus), args.tiny) if any(text in cell.name for text in args.only)]
+    if args.trl is None:
+        cells = [cell for cell in cells if cell.method != "trl"]
     free_gpus: queue.Queue[str] = queue.Queue()
     for gpu in gpus:
         free_gpus.put(gpu)
@@ -57,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
             return
         gpu = None if all_gpus else free_gpus.get()
         try:
-            row = run_cell(cell, gpus if all_gpus else [gpu], machine, args.cell_seconds)
+            row = run_cell(cell, gpus if all_gpus else [gpu], machine, args.cell_seconds, args.trl)
         finally:
             if gpu is not None:
                 free_gpus.put(gpu)
@@ -90,6 +92,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--limit-seconds", type=float, default=float("inf"), help="start no cell after this time")
     parser.add_argument("--cell-seconds", type=float, default=1800, help="a cell that takes longer has failed")
+    parser.add_argument("--trl", help="Python of an environment with TRL 1.16; without it TRL's cells are left out")
     parser.add_argument("--tiny", action="store_true", help="the same cells on a CPU with a tiny model")
     parser.add_argument(
         "--only", nargs="+", default=[""], metavar="TEXT", help="only cells whose name contains one of these"
@@ -109,7 +112,7 @@ def machine_name(tiny: bool) -> str:
     return f"{len(names)} x {names[0]}"
 
 
-def run_cell(cell: Cell, gpus: list[str], machine: str, limit: float) -> dict:
+def run_cell(cell: Cell, gpus: list[str], machine: str, limit: float, trl: str | None = None) -> dict:
     """Run one cell to its end and return its row."""
     start = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="solopo_benchmark_"))
@@ -121,7 +124,7 @@ def run_cell(cell: Cell, gpus: list[str], machine: str, limit: float) -> dict:
             arguments = {} if cell.method == "ceiling" else write_workload(cell, folder)
         job = folder / "job.json"
         job.write_text(json.dumps(job_of(cell, arguments, result)))
-        command = command_line(cell, job)
+        command = command_line(cell, job, trl)
         variables = environment(cell, gpus, folder)
         code = run_process(command, variables, log, limit)
         text = log.read_text(encoding="utf-8", errors="replace")
@@ -149,6 +152,7 @@ def repeat_command(cell: Cell) -> str:
     """What measures the cell again."""
     gpus = ",".join(map(str, range(cell.gpus)))
     words = ["python", "-m", "benchmarks", "--suite", cell.suite, "--gpus", gpus, "--only", cell.name]
+    words += ["--trl", "PYTHON"] if cell.method == "trl" else []
     return shlex.join([*words, "--tiny"] if cell.on_cpu else words)
 
 
@@ -160,7 +164,9 @@ def without_folder(arguments: dict, folder: Path) -> dict:
     }
 
 
-def command_line(cell: Cell, job: Path) -> list[str]:
+def command_line(cell: Cell, job: Path, trl: str | None) -> list[str]:
+    if cell.method == "trl":
+        return [trl, "-m", "benchmarks.trl_worker", str(job)]
     launcher = [sys.executable]
     if cell.uses_deepspeed and cell.method != "ceiling":
         launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(cell.gpus)]

@@ -53,7 +53,7 @@ SHORT_PROMPT, ANSWER = 1100, 200  # tokens; an answer's last one ends it
 JITTER = 0.03  # prompts are shorter than asked for by up to this part
 UNEVEN = {"jitter": 0.9, "steps": 16}
 SUITES = ("forward_backward", "whole_step", "longest")
-METHODS = {"host": "host's dpo stage, long", "long": "long view", "solopo": "solopo"}
+METHODS = {"host": "host's dpo stage, long", "trl": "TRL, long", "long": "long view", "solopo": "solopo"}
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,9 @@ class Cell:
 
     Args:
         suite: one of `SUITES`. `forward_backward` times that alone, the others the whole optimizer step.
-        method: `host` (LLaMA-Factory's dpo stage on the long pair), `long` (the long pair with our shared prompt),
-            `solopo`, or `ceiling` (a plain matrix product of size `length`).
+        method: `host` (LLaMA-Factory's dpo stage on the long pair), `trl` (TRL's trainers on it, in an environment of their
+            own), `long` (the long pair with our shared prompt), `solopo`, or `ceiling` (a plain matrix product of size
+            `length`).
         length: tokens of a long prompt with its answer, at most.
         variant: what the table calls the overrides.
         overrides: arguments of the run beyond the common ones, as (name, value) pairs.
@@ -172,6 +173,7 @@ def forward_backward() -> list[Cell]:
 
     cached = {"solopo_precompute_ref": True}
     liger = {"enable_liger_kernel": True}
+    offloaded = {"variant": "offloading", **overrides(activation_offloading=True)}
     llama = {"shape": "llama-3.1-8b"}
     return [
         cell("host"),
@@ -201,6 +203,16 @@ def forward_backward() -> list[Cell]:
         cell("solopo", loss="simpo", **all_layers()),
         cell("solopo", loss="simpo", **by_need()),
         cell("solopo", 32768, loss="sigmoid", finetuning="lora", steps=5, **all_layers(**cached)),
+        cell("trl"),
+        cell("trl", 16384),
+        cell("trl", loss="sigmoid"),
+        cell("trl", 16384, loss="sigmoid"),
+        cell("trl", loss="simpo"),
+        cell("trl", **offloaded),
+        cell("trl", loss="sigmoid", **offloaded),
+        cell("trl", 16384, loss="sigmoid", **offloaded),
+        cell("solopo", 16384, loss="sigmoid", **all_layers(**cached)),
+        cell("solopo", 16384, loss="sigmoid", **by_need(**cached)),
         cell("host", **llama),
         cell("solopo", **llama, **all_layers("llama-3.1-8b")),
         cell("solopo", **llama, **by_need()),

@@ -9,7 +9,7 @@ from .cells import METHODS
 from .results_file import groups_of, time_ratio
 
 
-COLORS = {"host": "tab:gray", "long": "tab:orange", "solopo": "tab:blue"}
+COLORS = {"host": "tab:gray", "trl": "tab:green", "long": "tab:orange", "solopo": "tab:blue"}
 
 
 def draw_plots(rows: list[dict[str, Any]], results: Path) -> list[Path]:

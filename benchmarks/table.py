@@ -99,7 +99,7 @@ def load(cell: Cell) -> np.ndarray:
     Those that the method computes, padding and all, but nothing a second time for a recomputed activation.
     """
     lengths = lengths_of(cell)
-    if cell.method == "host":
+    if cell.method in ("host", "trl"):
         loads = padded_long_load(lengths)
     else:
         loads = packed_row_load(lengths, sequences_of("long" if cell.method == "long" else "both"))

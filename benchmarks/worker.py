@@ -96,8 +96,7 @@ def measure_training(cell: Cell, arguments: dict[str, Any], result: Path) -> Non
         measurement.trainer = self
         if cell.suite == "forward_backward":
             self.training_step = measurement.around(self.training_step)
-            # Gradients stay allocated, as with accumulation: the step's peak is then over weights and gradients.
-            self.model.zero_grad = partial(self.model.zero_grad, set_to_none=False)
+            keep_gradients(self)
         if hasattr(self, "complete_reference_table"):
             self.complete_reference_table = measurement.around_reference(self.complete_reference_table)
         return train(self, *args, **kwargs)
@@ -105,6 +104,11 @@ def measure_training(cell: Cell, arguments: dict[str, Any], result: Path) -> Non
     Trainer.train = measured_train
     Trainer.save_model = lambda self, *args, **kwargs: None  # random weights of no use
     run_exp(arguments, callbacks=[measurement])
+
+
+def keep_gradients(trainer) -> None:
+    """Gradients stay allocated, as with accumulation: the step's peak is then over weights and gradients."""
+    trainer.model.zero_grad = partial(trainer.model.zero_grad, set_to_none=False)
 
 
 def make_measurement(cell: Cell, result: Path):

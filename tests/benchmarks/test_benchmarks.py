@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import time
 
 import numpy as np
@@ -53,8 +54,34 @@ def test_overrides_are_arguments_of_the_run():
 
     classes = (ModelArguments, DataArguments, TrainingArguments, SolopoFinetuningArguments)
     known = {field.name for each in classes for field in dataclasses.fields(each)}
-    used = {key for name in SUITES for cell in suite(name, gpus=2) for key, _ in cell.overrides}
+    cells = [cell for name in SUITES for cell in suite(name, gpus=2) if cell.method != "trl"]
+    used = {key for cell in cells for key, _ in cell.overrides}
     assert "solopo_checkpoint_layers" in used and used <= known
+
+
+def test_trl_runs_in_an_environment_of_its_own_or_not_at_all(tmp_path, monkeypatch, capsys):
+    started = []
+
+    def run(command_line, *rest):
+        started.append(command_line)
+        return 1
+
+    monkeypatch.setattr(command, "run_process", run)
+    monkeypatch.setattr(command, "last_words", lambda text: "stopped")
+    monkeypatch.setattr(command.Path, "read_text", lambda self, **options: "")
+    arguments = ["--suite", "forward_backward", "--tiny", "--only", "orpo full 128 all layers trl", "--results"]
+    assert command.main([*arguments, str(tmp_path / "without.jsonl")]) == 0 and not started
+    assert command.main([*arguments, str(tmp_path / "with.jsonl"), "--trl", "other/python"]) == 1
+    ((python, option, module, _),) = started
+    assert (python, option, module) == ("other/python", "-m", "benchmarks.trl_worker")
+    assert "--trl PYTHON" in read_rows(tmp_path / "with.jsonl")[0]["command"]
+
+
+@pytest.mark.skipif("TRL_PYTHON" not in os.environ, reason="TRL_PYTHON names no Python with TRL 1.16")
+def test_trl_reads_the_same_tokens(tmp_path):
+    arguments = ["--suite", "forward_backward", "--tiny", "--only", "full 128 all layers trl", "--results"]
+    assert command.main([*arguments, str(tmp_path / "r.jsonl"), "--trl", os.environ["TRL_PYTHON"]]) == 0
+    assert [row["loss"] for row in read_rows(tmp_path / "r.jsonl")] == ["orpo", "sigmoid", "simpo"]
 
 
 def test_examples_have_the_wanted_tokens(tmp_path):
