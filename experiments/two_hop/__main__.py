@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.two_hop", description=__doc__)
     parser.add_argument("--size", choices=list(SIZES), default="gpu" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--objectives", default="SimPO,ORPO,DPO", help="which ones, of SimPO, ORPO and DPO")
-    parser.add_argument("--variants", action="store_true", help="also SoLoPO with a stop-gradient, alpha 0.5 and 4")
+    parser.add_argument("--variants", action="store_true", help="also SoLoPO with other gradients and alphas")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--workers", default=1, type=int, help="runs side by side; a GPU has room for several")
     parser.add_argument("--output", default="saves/miniature", type=Path)

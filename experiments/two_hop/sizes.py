@@ -28,7 +28,7 @@ class Size:
 
 SHORT_TOKENS = 76  # 16 facts
 SIZES = {
-    "gpu": Size(500, 4000, 1600, 200, 32, 1024, (SHORT_TOKENS, 512, 1024, 2048, 4096), 64, 256),
+    "gpu": Size(1500, 4000, 1600, 200, 32, 1024, (SHORT_TOKENS, 512, 1024, 2048, 4096), 64, 256),
     "cpu": Size(0, 1100, 400, 60, 16, 512, (SHORT_TOKENS, 256, 512, 1024), 32, 96),
     "tiny": Size(0, 64, 8, 2, 4, 128, (SHORT_TOKENS, 128), 4, 4),  # whether all of it runs
 }

@@ -49,6 +49,7 @@ def test_tokens_of_a_pair():
         "short-SimPO": (218, 118),
         "long-SimPO": (2018, 1018),
         "SoLo-SimPO": (1228, 1128),
+        "SoLo-SimPO, paper": (1228, 1128),
     }
 
 
@@ -56,22 +57,23 @@ def test_rows_of_all_objectives_have_names_and_folders_of_their_own():
     listed = methods(["SimPO", "ORPO", "DPO"], variants=True)
     folders = [method.folder(rate) for method in listed for rate in method.learning_rates]
     assert len(set(folders)) == len(folders)
-    # SFT; of each objective short, long and SoLo with its five variants; DPO's short reference.
-    assert len({method.name for method in listed}) == len(listed) == 1 + 3 * (3 + 5) + 1
+    # SFT; of each objective short, long, SoLo and the paper's with five variants; the paper's DPO from the short reference.
+    assert len({method.name for method in listed}) == len(listed) == 1 + 3 * (4 + 5) + 1
 
 
 def test_every_solo_row_says_its_gradient_and_reference():
-    """SoLo is the paper's formula, whatever the stage's defaults are; the other rows are what their names say."""
+    """So that it stays what its name says when the stage's defaults move."""
     listed = {method.name: method.arguments for method in methods(["SimPO", "ORPO", "DPO"], variants=True)}
     solo = {
         name: (each["solopo_gradient"], each["solopo_reference"]) for name, each in listed.items() if "SoLo" in name
     }
     for name in ("SimPO", "ORPO", "DPO"):
-        gradients = {"stop-gradient": "long", "one-sided": "one_sided", "capped": "capped"}
-        assert solo.pop(f"SoLo-{name}") == ("both", "matched")
-        for label in ("stop-gradient", "one-sided", "capped", "alpha 0.5", "alpha 4"):
-            assert solo.pop(f"SoLo-{name}, {label}") == (gradients.get(label, "both"), "matched")
-    assert solo == {"SoLo-DPO, short reference": ("both", "short")}
+        gradients = {"stop-gradient": "long", "capped": "capped"}
+        assert solo.pop(f"SoLo-{name}") == ("one_sided", "short")
+        assert solo.pop(f"SoLo-{name}, paper") == ("both", "matched")
+        for label in ("stop-gradient", "capped", "alpha 0.5", "alpha 4", "alpha auto"):
+            assert solo.pop(f"SoLo-{name}, {label}") == (gradients.get(label, "one_sided"), "short")
+    assert solo == {"SoLo-DPO, paper, short reference": ("both", "short")}
     assert not any(key in listed["long-DPO"] for key in ("solopo_gradient", "solopo_reference"))
 
 
@@ -141,7 +143,8 @@ def test_all_of_it_at_the_smallest_size_and_once_more(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     arguments = argparse.Namespace(size="tiny", seeds="0,1", output=tmp_path, variants=False, workers=2)
     results = compare(arguments, ["DPO"])
-    names = ["base", "SFT-long", "short-DPO", "long-DPO", "SoLo-DPO", "SoLo-DPO, short reference"]
+    names = ["base", "SFT-long", "short-DPO", "long-DPO", "SoLo-DPO"]
+    names += ["SoLo-DPO, paper", "SoLo-DPO, paper, short reference"]
     assert [row["name"] for row in results["rows"]] == names
     assert all(0 <= row["lengths"]["76"]["mean"] <= 100 for row in results["rows"])
     assert results["rows"][0]["lengths"]["76"]["mean"] > 50  # the base answers short contexts
