@@ -35,6 +35,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--kinds", default="SoLo,long,short", help=f"some of {', '.join(KINDS)}")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--rates", type=int, help="how many learning rates of each loss; all by default")
+    parser.add_argument(
+        "--chosen", action="store_true", help="further seeds only at the rate that the first one chose"
+    )
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no unit that would end after that")
     parser.add_argument("--table", action="store_true", help="print the table of what is there, and stop")
     arguments = parser.parse_args(argv)
@@ -73,12 +76,12 @@ def measure(arguments: argparse.Namespace, folder: Path) -> list[Task]:
     started = time.monotonic()
     workspace = {"folder": folder, "size": SIZES[arguments.size]}
     workspace |= {key: getattr(arguments, key) for key in ("questions", "model", "template")}
-    clock = Clock(started, arguments.seconds, results_file.units_of(results_file.read(folder)))
-    units = [
-        unit
-        for unit in plan(arguments.losses, arguments.kinds, arguments.seeds, arguments.rates)
-        if unit.name not in clock.finished
-    ]
+    rows = results_file.read(folder)
+    clock = Clock(started, arguments.seconds, results_file.units_of(rows))
+    units = plan(arguments.losses, arguments.kinds, arguments.seeds, arguments.rates)
+    if arguments.chosen:
+        units = at_chosen_rates(units, rows, arguments.seeds[0])
+    units = [unit for unit in units if unit.name not in clock.finished]
 
     def done(task: Task, result: dict | None) -> None:
         if task.method == "where":
@@ -104,6 +107,13 @@ def measure(arguments: argparse.Namespace, folder: Path) -> list[Task]:
         return workers.run([unit_task(unit) for unit in units if unit.method != BASE], done, clock.fits)
 
 
+def at_chosen_rates(units: list[Unit], rows: list[dict], first: int) -> list[Unit]:
+    """The units of the first seed, and of the others those at the rate that is best of the first seed's finished ones."""
+    best = {unit.method: results_file.chosen(rows, unit.method, first) for unit in units}
+    rates = {method: row["rate"] for method, row in best.items() if row is not None}
+    return [unit for unit in units if unit.seed == first or rates.get(unit.method) == unit.rate]
+
+
 def unit_task(unit: Unit) -> Task:
     return Task("run", (unit,), unit.name)
 
@@ -118,8 +128,8 @@ class Clock:
         if task.method != "run" or self.seconds == float("inf"):
             return True
         view = task.arguments[0].view
-        known = [row["seconds"] for row in self.finished.values() if row["view"] == view]
-        return time.monotonic() - self.started + SLACK * max(known, default=FIRST_GUESS) < self.seconds
+        known = [row["seconds"] for row in self.finished.values() if row["view"] == view and "test" in row]
+        return time.monotonic() - self.started + SLACK * max(known[-2:], default=FIRST_GUESS) < self.seconds
 
     def say(self, row: dict) -> None:
         shown = {key: row[key] for key in ("unit", "seconds", "pairs", "part") if key in row}

@@ -115,6 +115,14 @@ def test_the_rate_is_chosen_on_development_questions_alone(tmp_path):
     assert results_file.chosen(rows, "X", 1) is None
 
 
+def test_further_seeds_may_keep_to_the_rate_that_the_first_one_chose():
+    units = plan(["ORPO"], ["SoLo", "long"], [3, 4])
+    rows = [unit("a", "SoLo-ORPO", 4e-5, dev="10", seed=3), unit("b", "SoLo-ORPO", 2e-5, dev="11", seed=3)]
+    kept = small_lm.at_chosen_rates(units, rows, 3)
+    assert [each for each in kept if each.seed != 4] == [each for each in units if each.seed != 4]
+    assert [each.name for each in kept if each.seed == 4] == ["SoLo-ORPO_2e-05_4"]
+
+
 def test_a_torn_line_is_measured_again(tmp_path):
     write(tmp_path, unit("a", "X", 1.0, dev="0"))
     with open(tmp_path / results_file.FILE, "a") as file:
@@ -152,6 +160,7 @@ def test_tables_by_hand(tmp_path):
     precise = {
         "precision": "float16",
         "of": "s",
+        "training": "bf16",
         "dev": {"depths": 2, "right": {"1100": "21"}, "cut_off": {"1100": 0.5}},
     }
     assert "| s | bf16 | float16 | 75.0 | 50 |" in markdown([*results_file.read(tmp_path), precise])
@@ -173,8 +182,9 @@ def test_questions_of_a_paragraph_go_together():
 
 def test_a_clock_begins_nothing_that_would_end_too_late():
     finished = {
-        "a": {"unit": "a", "view": "short", "seconds": 10.0},
-        "b": {"unit": "b", "view": "both", "seconds": 100.0},
+        "a": {"unit": "a", "view": "short", "seconds": 10.0, "test": {}},
+        "b": {"unit": "b", "view": "both", "seconds": 100.0, "test": {}},
+        "c": {"unit": "c", "view": "both", "seconds": 10.0},  # its test questions were not asked
     }
     units = {each.method: small_lm.unit_task(each) for each in plan(["ORPO"], ["short", "SoLo"], [0], 1)}
     clock = small_lm.Clock(small_lm.time.monotonic() - 50, 100, finished)
