@@ -1,11 +1,27 @@
 import re
+import runpy
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 
 root = Path(__file__).parent
 version = re.search(r'__version__ = "(.+?)"', (root / "solopo_llamafactory" / "__init__.py").read_text()).group(1)
+
+
+class BuildWithStarter(build_py):
+    """Puts what `solopo init` writes into the wheel: it lies beside the package, where people read it."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            starter = runpy.run_path(str(root / "solopo_llamafactory" / "starter_files.py"))
+            for name in starter["SHIPPED"]:
+                target = Path(self.build_lib, "solopo_llamafactory", "starter", name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                starter["copy"](root / name, target)
+
 
 setup(
     name="solopo-llamafactory",
@@ -14,6 +30,7 @@ setup(
     long_description=(root / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    cmdclass={"build_py": BuildWithStarter},
     packages=find_packages(include=["solopo_llamafactory", "solopo_llamafactory.*"]),
     package_data={"solopo_llamafactory": ["*/*.jinja", "common/pages/style.css"]},
     python_requires=">=3.11",

@@ -8,6 +8,7 @@ from functools import partial
 USAGE = """usage: solopo COMMAND ...
 
 commands:
+  init FOLDER                                recipes, dataset_info.json and demo data in a new folder to work in
   build [CONFIG.yaml] [key=value ...]        make training pairs from questions and documents (--help lists the keys)
   synthesize, sample, select, report         the steps of build, each alone, with the same CONFIG.yaml and keys
   eval [CONFIG.yaml] [key=value ...]         ask models over lengths and evidence depths, score, draw (--help: the keys)
@@ -18,11 +19,14 @@ options:
   -h, --help       this text
   --version        the version"""
 
+INIT_USAGE = """usage: solopo init FOLDER
+
+Writes recipes/, data/ and dataset_info.json into FOLDER. Commands of the recipes and the documentation run from there."""
+
 TINY_USAGE = """usage: solopo tiny-model OUTPUT [family=qwen2|llama]
 
 Makes a tiny random model in the folder OUTPUT (family: qwen2 by default). Its tokenizer is trained on
-data/demo_corpus.jsonl, which comes with the source of solopo-llamafactory, not with an install: run it in the folder that
-you installed from."""
+data/demo_corpus.jsonl, which comes with this package."""
 
 COMPARE_USAGE = """usage: solopo compare NAME=FOLDER [NAME=FOLDER ...] [output=FILE.md]
 
@@ -31,7 +35,6 @@ lm_eval was given as --output_path; the first model is the one that the others a
 Example: solopo compare base=saves/lm_eval/base trained=saves/lm_eval/qwen_solo_orpo output=saves/lm_eval/table.md"""
 
 FAMILIES = ("qwen2", "llama")
-DEMO_CORPUS = "data/demo_corpus.jsonl"
 
 
 class CommandError(Exception):
@@ -125,6 +128,19 @@ def compare(argv: list[str]) -> None:
     print(compare_with_paper(folders, output), end="")
 
 
+def init(argv: list[str]) -> None:
+    """`solopo init`: what a clone has and an install lacks."""
+    if not argv or "-h" in argv or "--help" in argv:
+        print(INIT_USAGE)
+        return
+    folder, *further = argv
+    if further or "=" in folder:
+        raise CommandError(f"'{(further or argv)[0]}' is not understood: write one folder, such as my_solopo.")
+    from .starter import init as write
+
+    print(write(folder))
+
+
 def tiny_model(argv: list[str]) -> None:
     """`solopo tiny-model`: a random model whose tokenizer knows the demo corpus."""
     if not argv or "-h" in argv or "--help" in argv:
@@ -151,20 +167,16 @@ def tiny_model(argv: list[str]) -> None:
 def demo_texts() -> list[str]:
     """The different paragraphs of the demo corpus, in the file's order."""
     from .common.json_records import read_json_records
+    from .starter import root
 
-    try:
-        records = [record for _, record in read_json_records(DEMO_CORPUS)]
-    except (OSError, ValueError):
-        raise CommandError(
-            f"{DEMO_CORPUS} cannot be read here: it comes with the source of solopo-llamafactory, not with an install; run this in "
-            "the folder that you installed from."
-        ) from None
+    records = [record for _, record in read_json_records(root() / "data" / "demo_corpus.jsonl")]
     paragraphs = [paragraph for record in records for paragraph in record["paragraphs"]]
     return list(dict.fromkeys(f"{paragraph['title']}\n{paragraph['paragraph_text']}" for paragraph in paragraphs))
 
 
 CONSTRUCTION = ("build", "synthesize", "sample", "select", "report")
 COMMANDS = {name: partial(construction_step, name) for name in CONSTRUCTION} | {
+    "init": init,
     "eval": evaluation,
     "compare": compare,
     "tiny-model": tiny_model,

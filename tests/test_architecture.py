@@ -24,7 +24,9 @@ MAY_IMPORT = {
     "webui": ("train",),
     "hooks": ("common", "host", "data", "train", "webui"),
     "autoload": ("hooks",),
-    "cli": ("common", "model", "questions", "construct", "evaluate"),
+    "starter": ("common", "starter_files"),
+    "starter_files": (),
+    "cli": ("common", "model", "questions", "construct", "evaluate", "starter"),
     "__init__": ("autoload",),
 }
 # The objective, the packed row, and what joins them to the host; a list of other trainers' argument names is none of it.

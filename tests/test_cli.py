@@ -33,7 +33,7 @@ def test_help_and_version(capsys):
     [
         (
             ["bild"],
-            "'bild' is not a command: write build, synthesize, sample, select, report, eval, compare or tiny-model",
+            "'bild' is not a command: write build, synthesize, sample, select, report, init, eval, compare or tiny-model",
         ),
         (["build", "nowhere.yaml"], "solopo build: 'nowhere.yaml' is not a file"),
         (["build", "short_token=3"], "did you mean `short_tokens`?"),
@@ -41,7 +41,8 @@ def test_help_and_version(capsys):
         (["tiny-model", "out", "family=gpt"], "family is 'gpt': write qwen2 or llama"),
         (["tiny-model", "out", "llama"], "write family=qwen2 or family=llama"),
         (["tiny-model", "family=llama"], "give the output folder first"),
-        (["tiny-model", "out"], "data/demo_corpus.jsonl cannot be read here: it comes with the source of"),
+        (["init", "family=llama"], "'family=llama' is not understood: write one folder, such as my_solopo"),
+        (["init", "a", "b"], "'b' is not understood: write one folder"),
     ],
 )
 def test_errors_are_one_sentence(argv, words, capsys, monkeypatch, tmp_path):
