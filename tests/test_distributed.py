@@ -7,6 +7,7 @@ import re
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, FalconH1Config
 
 from tests.helpers.runs import (
     ROOT,
@@ -19,6 +20,7 @@ from tests.helpers.runs import (
     run_host,
     write_dataset,
 )
+from tests.model.test_probe import MAMBA, SHAPE
 
 
 KEYS = ("loss", "grad_norm", "loss/po", "loss/solo_ra", "rewards/gap", "logps/chosen_long")
@@ -92,6 +94,7 @@ def deepspeed_config(folder, stage: int, offload: bool = False) -> str:
 
 
 LORA = {"finetuning_type": "lora", "lora_rank": 4, "lora_target": "all", "learning_rate": 1e-2}
+ATTENTION_LORA = {**LORA, "lora_target": "q_proj,v_proj"}
 
 
 @needs_compiler
@@ -168,6 +171,75 @@ def test_tiled_mlps_under_deepspeed(stage, arguments, tmp_path):
     assert_same_logs(read_logs(tiled["output_dir"]), read_logs(one["output_dir"]), rel=1e-4)
 
 
+@pytest.fixture
+def recurrent(tiny_qwen2, arguments, tmp_path):
+    """Arguments of runs with a tiny Falcon-H1, whose rows are padded, on one process or `sharded` on two.
+
+    Every second batch of a process has equal contexts only, and some short contexts are longer than the long ones, so that
+    the groups of the two processes differ in all but their number.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(tiny_qwen2)
+    shape = {name: value for name, value in SHAPE.items() if name not in ("vocab_size", "pad_token_id")}
+    config = FalconH1Config(
+        vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, head_dim=8, **shape, **MAMBA
+    )
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    rows = make_rows(12)
+    for i in (2, 3, 8, 9):
+        rows[i]["long_prompt"] = rows[i]["short_prompt"]
+    rows[5]["short_prompt"] = f"{rows[5]['long_prompt']} {rows[5]['long_prompt']}"
+    write_dataset(tmp_path / "data", rows)
+
+    def build(name: str, sharded: bool, **overrides) -> dict:
+        return arguments(
+            model_name_or_path=str(tmp_path / "model"),
+            dataset_dir=str(tmp_path / "data"),
+            per_device_train_batch_size=2 if sharded else 4,
+            disable_shuffling=True,
+            pref_loss="sigmoid",
+            max_steps=3,
+            output_dir=str(tmp_path / name),
+            **overrides,
+        )
+
+    return build
+
+
+@pytest.mark.parametrize(
+    "zero, tuning",
+    [
+        pytest.param(None, {}, id="DDP"),
+        pytest.param(None, {"use_reentrant_gc": False}, id="DDP no reentrant", marks=pytest.mark.slow),
+        pytest.param(None, {"disable_gradient_checkpointing": True}, id="DDP no checkpoints", marks=pytest.mark.slow),
+        pytest.param(
+            None, {**ATTENTION_LORA, "gradient_accumulation_steps": 2}, id="DDP LoRA", marks=pytest.mark.slow
+        ),
+        *(
+            pytest.param(zero, tuning, id=name, marks=[pytest.mark.slow, needs_compiler])
+            for name, zero, tuning in [
+                ("ZeRO-3", (3, False), {}),
+                ("ZeRO-3 LoRA", (3, False), ATTENTION_LORA),
+                ("ZeRO-2", (2, False), {}),
+                ("ZeRO-2 accumulation", (2, False), {"gradient_accumulation_steps": 2}),
+                ("ZeRO-2 offload", (2, True), {}),
+            ]
+        ),
+    ],
+)
+def test_padded_groups_on_two_processes_equal_one(zero, tuning, recurrent, tmp_path):
+    """Two backward passes are one step, whoever gathers weights and reduces gradients."""
+    one = recurrent("one", sharded=False, **tuning)
+    run_host(one)
+    deepspeed = {} if zero is None else {"deepspeed": deepspeed_config(tmp_path, *zero), "use_cpu": False}
+    two = recurrent("two", sharded=True, **tuning, **deepspeed)
+    result = launch(two, tmp_path / "launch", NPROC_PER_NODE="2", HF_HOME=str(tmp_path / "cache"))
+    assert result.returncode == 0, last_words(result)
+    assert "Using padded batches" in result.stdout + result.stderr
+    assert_same_logs(read_logs(two["output_dir"]), read_logs(one["output_dir"]), rel=1e-4)
+
+
 TRAIN_AND_WATCH_THE_REFERENCE = """
 import json, os, sys
 import solopo_llamafactory.train.assembly as assembly
@@ -228,6 +300,27 @@ FSDP2 = {
 }
 
 
+def launch_fsdp2(args: dict, folder):
+    (folder / "fsdp2.yaml").write_text(json.dumps(FSDP2))
+    (folder / "config.yaml").write_text(json.dumps(args))
+    return run_command(
+        ["accelerate", "launch", "--config_file", str(folder / "fsdp2.yaml"), "--main_process_port", "0"]
+        + [str(ROOT / "tests/helpers/fsdp_on_cpu.py"), str(folder / "config.yaml")],
+        HF_HOME=str(folder / "cache"),
+    )
+
+
+@pytest.mark.slow
+def test_padded_groups_under_fsdp2_equal_one_process(recurrent, tmp_path):
+    one = recurrent("one", sharded=False)
+    run_host(one)
+    two = recurrent("two", sharded=True)
+    result = launch_fsdp2(two, tmp_path)
+    assert result.returncode == 0, last_words(result)
+    assert "Using padded batches" in result.stdout + result.stderr
+    assert_same_logs(read_logs(two["output_dir"]), read_logs(one["output_dir"]), rel=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("tuning", [pytest.param({}, id="full"), pytest.param(LORA, id="LoRA")])
 def test_fsdp2_equals_one_process(tuning, arguments, tmp_path):
@@ -236,13 +329,7 @@ def test_fsdp2_equals_one_process(tuning, arguments, tmp_path):
     one = arguments(per_device_train_batch_size=4, output_dir=str(tmp_path / "one"), **common)
     run_host(one)
     sharded = arguments(per_device_train_batch_size=2, output_dir=str(tmp_path / "sharded"), **common)
-    (tmp_path / "fsdp2.yaml").write_text(json.dumps(FSDP2))
-    (tmp_path / "config.yaml").write_text(json.dumps(sharded))
-    result = run_command(
-        ["accelerate", "launch", "--config_file", str(tmp_path / "fsdp2.yaml"), "--main_process_port", "0"]
-        + [str(ROOT / "tests/helpers/fsdp_on_cpu.py"), str(tmp_path / "config.yaml")],
-        HF_HOME=str(tmp_path / "cache"),
-    )
+    result = launch_fsdp2(sharded, tmp_path)
     assert result.returncode == 0, last_words(result)
     assert "Using padded batches" not in result.stdout
     assert "Reference log-probs of 12 examples" in result.stdout + result.stderr

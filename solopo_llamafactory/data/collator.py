@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .packing import pack, pad
+import torch
+
+from .packing import pack
+from .padding import pad
 from .sequences import Example, Sequences
 
 
@@ -35,7 +38,10 @@ class SolopoCollator:
         return replace(self, sequences=self.reference_sequences)
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """`MODEL_INPUTS` for the model's forward, tensors of the answers, the examples' `ids`, and their `digests`."""
+        """`MODEL_INPUTS` for the model's forward, tensors of the answers, the examples' `ids`, and their `digests`.
+
+        Of padded rows, the inputs of each forward pass with its answers are in `row_groups`.
+        """
         examples = [Example(**{field: feature[field] for field in Example._fields}) for feature in features]
         if self.packed:
             row = pack(examples, self.sequences, self.pad_to_multiple_of, self.pad_token_id)
@@ -50,10 +56,12 @@ class SolopoCollator:
         else:
             padded = pad(examples, self.sequences, self.pad_token_id)
             batch = {
-                "input_ids": padded.input_ids_BW,
-                "attention_mask": padded.attention_mask_BW,
-                "position_ids": padded.position_ids_BW,
-                "logit_positions_A": padded.logit_positions_A,
+                # Of all groups: what tokens and operations are counted by, here and in transformers.
+                "input_ids": torch.cat([rows.input_ids_BW.flatten() for rows in padded.groups])[None],
+                "row_groups": [
+                    {name.removesuffix("_BW"): tensor for name, tensor in vars(rows).items()} for rows in padded.groups
+                ],
+                "order_A": padded.order_A,
                 "targets_A": padded.targets_A,
                 "answer_lengths_NS": padded.answer_lengths_NS,
             }

@@ -72,9 +72,24 @@ def packed_row_load(lengths: Lengths, sequences: Sequences):
 
 def padded_rows_load(lengths: Lengths, sequences: Sequences):
     """The same in padded rows, with attention over whole rows under a mask: a batch of one example at a time."""
-    row = sequences.longest(lengths)
-    answers = sum(lengths.of(each.answer) for each in sequences)
-    return np.array([len(sequences) * row, len(sequences) * row * row, answers], dtype=float)
+    return sum(_loads_of_groups(lengths, sequences))
+
+
+def _loads_of_groups(lengths: Lengths, sequences: Sequences) -> list:
+    loads = []
+    for prompt, answers in sequences.answers_of.items():
+        tokens = len(answers) * (row := sequences.longest(lengths, prompt))
+        loads.append(np.array([tokens, tokens * row, sum(lengths.of(answer) for answer in answers)], dtype=float))
+    return loads
+
+
+def step_load(lengths: Lengths, sequences: Sequences, packed: bool):
+    """The same as the third of a step that a forward pass is; of two groups of padded rows the smaller runs once more."""
+    if packed:
+        return packed_row_load(lengths, sequences)
+    first, *others = _loads_of_groups(lengths, sequences)
+    again = [np.where(first[0] < other[0], first, other) / 3 for other in others]
+    return sum([first, *others, *again])
 
 
 def shared_long_load(lengths: Lengths):
@@ -100,8 +115,7 @@ def predicted_ratios(lengths: Lengths, config, sequences: Sequences, packed: boo
     shape = ModelShape.of(config.get_text_config())
     if shape is None:
         return {}
-    load = packed_row_load if packed else padded_rows_load
-    ours = shape.cost(*load(lengths, sequences).sum(-1))
+    ours = shape.cost(*step_load(lengths, sequences, packed).sum(-1))
     rivals = {HOST: padded_long_load, SHARED: shared_long_load}
     return {name: ours / shape.cost(*load_of(lengths).sum(-1)) for name, load_of in rivals.items()}
 
@@ -131,7 +145,7 @@ def cost_warning(lengths: Lengths, config, sequences: Sequences, packed: bool) -
         return None
     one_token = np.ones_like(lengths.chosen)
     if not packed and ratio(lengths, packed=True) <= 1:
-        cause = "short rows are padded to the length of long ones"
+        cause = "padded rows compute a prompt once for each answer to it, and attend to all of a row under a mask"
     elif ratio(replace(lengths, chosen=one_token, rejected=one_token), packed=True) <= 1:
         answer = np.mean((lengths.chosen + lengths.rejected) / 2)
         cause = f"answers of {answer:.0f} tokens on average are long beside the contexts and computed on both"

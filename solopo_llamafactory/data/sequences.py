@@ -13,6 +13,7 @@ import numpy as np
 
 
 DIGEST_SIZE = 16  # bytes
+Pair = tuple[tuple[int, ...], tuple[int, ...]]  # token ids of a prompt and an answer
 
 
 class Example(NamedTuple):
@@ -96,7 +97,7 @@ class Sequences:
         """
         return Sequences(tuple(each for each in self.members if reference == "matched" or each.short_twin is None))
 
-    def token_ids(self, example: Example) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    def token_ids(self, example: Example) -> list[Pair]:
         """Prompt and answer of each sequence of an example, S of them."""
         return [(tuple(getattr(example, each.prompt)), tuple(getattr(example, each.answer))) for each in self.members]
 
@@ -104,9 +105,10 @@ class Sequences:
         """What each sequence of an example (a row with `columns`) is found again by, S times 16 bytes."""
         return [sequence_digest(example[each.prompt], example[each.answer]) for each in self.members]
 
-    def longest(self, lengths: Lengths) -> np.ndarray:
-        """Tokens of each example's longest sequence, (E,)."""
-        return np.max([lengths.of(each.prompt) + lengths.of(each.answer) for each in self.members], axis=0)
+    def longest(self, lengths: Lengths, prompt: str | None = None) -> np.ndarray:
+        """Tokens of each example's longest sequence, (E,): of all, or of those with one of the prompts' columns."""
+        members = [each for each in self.members if prompt in (None, each.prompt)]
+        return np.max([lengths.of(each.prompt) + lengths.of(each.answer) for each in members], axis=0)
 
     def row_tokens(self, lengths: Lengths, pad_to_multiple_of: int = 1) -> np.ndarray:
         """Tokens of each example in a packed row, (E,), see `packing.pack`; fewer where contexts are equal."""
@@ -117,10 +119,11 @@ class Sequences:
         return tokens
 
     def longest_row(self, lengths: Lengths, batch_size: int, packed: bool, pad_to_multiple_of: int = 1) -> int:
-        """Tokens of the longest batch that the examples can make, packed into one row or padded."""
+        """Most tokens of a forward pass that the examples can make: a packed row, or a group of padded ones."""
         if packed:
             return int(np.sort(self.row_tokens(lengths, pad_to_multiple_of))[-batch_size:].sum())
-        return int(batch_size * len(self) * self.longest(lengths).max())
+        of_group = [len(answers) * self.longest(lengths, prompt).max() for prompt, answers in self.answers_of.items()]
+        return int(batch_size * max(of_group))
 
 
 def sequences_of(view: str, align: str = "chosen") -> Sequences:

@@ -151,7 +151,10 @@ def switch_to_packed_rows(models: list, probes: list[Probe]) -> bool:
     """Switch the models' attention to packed rows; False, with one log line, where one cannot take them."""
     obstacle = next((each.obstacle for each in probes if each.obstacle is not None), None)
     if obstacle is not None:
-        logger.info_rank0(f"Using padded batches, slower and with the same results up to rounding: {obstacle}.")
+        logger.info_rank0(
+            "Using padded batches, short and long rows apart, slower and with the same results up to rounding: "
+            f"{obstacle}."
+        )
         return False
     use_packed_attention(map(below_adapter, models))
     return True

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -33,13 +34,14 @@ from .neftune import EmbeddingNoise
 from .nonfinite import NonfiniteLosses
 from .objectives import AUTO, Objective, pulls, solopo_loss
 from .reference import ReferenceTable, fill, indices_of_first_batches
+from .row_groups import SmallerGroup, followed_by_another
 
 
 class SolopoTrainer(CustomDPOTrainer):
     """Trains on batches of `SolopoCollator`.
 
     Args:
-        longest_row: tokens of the longest row that the collator will make for training.
+        longest_row: tokens of the longest row, or group of padded rows, that the collator will make for training.
         last_layer: the model's layer that answers select at, see `model.probe.Probe`; without it logits are computed whole.
         ref_last_layer: the same of `ref_model`.
         reference_table: reference log-probs instead of a reference in each step.
@@ -88,6 +90,7 @@ class SolopoTrainer(CustomDPOTrainer):
         self.computed_tokens = 0  # by this process in training steps, filling and padding included
         self._eval_metrics: list[Tensor] = []
         self._step_metrics: list[dict[str, float]] = []  # of the micro-batches of the step in progress
+        self._ends_step, self._smaller_group = True, None  # of the micro-batch in progress
         super().__init__(finetuning_args=finetuning_args, **kwargs)
         self.noise = None
         if self.neftune_noise_alpha is not None:
@@ -117,10 +120,18 @@ class SolopoTrainer(CustomDPOTrainer):
         return FixedCheckpointing(layers, len(layers) if wanted == "auto" else int(wanted))
 
     def training_step(self, model, inputs: dict[str, Any], *args, **kwargs) -> Tensor:
-        """Do the host's step, with as many layers recomputed as the row demands."""
+        """Do the host's step, with as many layers recomputed as the row demands; of two groups of padded rows for each."""
         self.computed_tokens += inputs["input_ids"].numel()
-        with self.checkpointing.micro_batch(inputs["input_ids"].numel(), self.state.global_step):
+        self._ends_step = self.accelerator.sync_gradients
+        rows, *others = inputs.get("row_groups", [inputs])
+        self._smaller_group = SmallerGroup(self.args.device) if others else None
+        followed = followed_by_another(self.accelerator, model) if others else nullcontext()
+        with self.checkpointing.micro_batch(rows["input_ids"].numel(), self.state.global_step), followed:
             loss = super().training_step(model, inputs, *args, **kwargs)
+        for rows in others:
+            with self.checkpointing.micro_batch(rows["input_ids"].numel(), self.state.global_step):
+                super().training_step(model, rows | {"again": self._smaller_group}, *args, **kwargs)
+        self._smaller_group = None
         return self.nonfinite.logged_loss(loss)
 
     def store_metrics(self, metrics: dict[str, float], train_eval: Literal["train", "eval"] = "train") -> None:
@@ -217,6 +228,14 @@ class SolopoTrainer(CustomDPOTrainer):
         return dict(zip(self.sequences.names, values_NS.unbind(1)))
 
     def _token_logps(self, model, batch: dict[str, Any], is_ref_model: bool = False) -> Tensor:
+        if "row_groups" not in batch:
+            return self._logps_of_rows(model, batch, is_ref_model)
+        larger, *others = [partial(self._logps_of_rows, model, rows, is_ref_model) for rows in batch["row_groups"]]
+        is_trained = self._smaller_group is not None and torch.is_grad_enabled()
+        logps = [self._smaller_group.first(forward) if is_trained else forward() for forward in others]
+        return torch.cat([larger(), *logps])[batch["order_A"]]
+
+    def _logps_of_rows(self, model, batch: dict[str, Any], is_ref_model: bool = False) -> Tensor:
         inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
         if "packed_row" not in batch:  # padded rows are for foreign models, which may not know all of these
             inputs = {name: value for name, value in inputs.items() if name in self.forward_parameters}
@@ -275,7 +294,7 @@ class SolopoTrainer(CustomDPOTrainer):
             alpha = self.automatic_alpha.value
             if model.training and self.automatic_alpha.is_measuring:
                 found = pulls(sums, ref_sums, lengths, twins, objective)
-                alpha = self.automatic_alpha.of_training(found, last_of_step=self.accelerator.sync_gradients)
+                alpha = self.automatic_alpha.of_training(found, last_of_step=self._ends_step)
             objective = replace(objective, alpha=alpha)
             further[metrics.ALPHA] = torch.full_like(sums["chosen"].detach(), alpha)
         losses, logged = solopo_loss(sums, ref_sums, lengths, twins, objective)
@@ -291,16 +310,21 @@ class SolopoTrainer(CustomDPOTrainer):
         Raises:
             ValueError: for a loss that is not a finite number, with `solopo_nonfinite: stop`.
         """
+        if "again" in batch:
+            return batch["again"].again(partial(self._logps_of_rows, model, batch)), {}
         losses, metrics = self.example_losses(model, batch)
         means = torch.stack([value.mean() for value in metrics.values()])
         numbers = torch.cat([means, losses.detach()]).tolist()  # at once: the loop's one wait for the device
         self.nonfinite.check(
             batch["ids"],
             numbers[len(means) :],
-            last=self.accelerator.sync_gradients,
+            last=self._ends_step,
             step=self.state.global_step + 1,
         )
-        return losses.mean(), dict(zip(metrics, numbers))
+        loss = losses.mean()
+        if self._smaller_group is not None:
+            self._smaller_group.take_gradient(loss)
+        return loss, dict(zip(metrics, numbers))
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Keep each example's loss and metrics for `evaluation_loop`; repeated rows at the end are left out."""

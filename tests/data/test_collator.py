@@ -22,10 +22,14 @@ def test_packed():
 
 
 def test_padded():
+    """Four short rows of up to 4 tokens and two long ones of 5."""
     batch = SolopoCollator(sequences_of("both"), packed=False, pad_token_id=0)(FEATURES)
-    assert set(batch) & set(MODEL_INPUTS) == {"input_ids", "attention_mask", "position_ids"}
-    assert batch["input_ids"].shape == (6, 5)
-    assert batch["logit_positions_A"].shape == batch["targets_A"].shape == (9,)
+    for rows in batch["row_groups"]:
+        assert set(rows) & set(MODEL_INPUTS) == {"input_ids", "attention_mask", "position_ids"}
+        assert rows["logit_positions_A"].shape == rows["targets_A"].shape
+    assert [tuple(rows["input_ids"].shape) for rows in batch["row_groups"]] == [(4, 4), (2, 5)]
+    assert batch["input_ids"].numel() == 26  # what is counted as computed
+    assert batch["order_A"].shape == batch["targets_A"].shape == (9,)
 
 
 def test_batches_pass_through_worker_processes():

@@ -17,8 +17,10 @@ from solopo_llamafactory.data.cost import (
     padded_rows_load,
     predicted_ratios,
     shared_long_load,
+    step_load,
 )
-from solopo_llamafactory.data.packing import pack, pad
+from solopo_llamafactory.data.packing import pack
+from solopo_llamafactory.data.padding import pad
 from solopo_llamafactory.data.sequences import Example, Lengths, sequences_of
 
 
@@ -52,12 +54,22 @@ def test_the_predicted_load_is_the_packed_rows(view, align):
 @pytest.mark.parametrize("view, align", VIEWS)
 def test_the_predicted_load_of_padded_rows_is_the_padded_batch(view, align):
     batch = pad([EXAMPLE], sequences_of(view, align), pad_token_id=0)
-    rows, width = batch.input_ids_BW.shape
+    shapes = [rows.input_ids_BW.shape for rows in batch.groups]
     assert padded_rows_load(LENGTHS, sequences_of(view, align))[:, 0].tolist() == [
-        rows * width,
-        rows * width * width,
+        sum(rows * width for rows, width in shapes),
+        sum(rows * width * width for rows, width in shapes),
         len(batch.targets_A),
     ]
+
+
+def test_the_smaller_group_is_priced_with_its_second_forward():
+    """Two short rows of 29 tokens and a long one of 75, and of the smaller group one forward more in a step of three."""
+    tokens, pairs, logit_tokens = step_load(LENGTHS, SEQUENCES, packed=False)[:, 0]
+    assert tokens == pytest.approx(75 + 58 * 4 / 3)
+    assert pairs == pytest.approx(75**2 + 2 * 29**2 * 4 / 3)
+    assert logit_tokens == pytest.approx(5 + 14 * 4 / 3)
+    one_view = sequences_of("long")
+    assert step_load(LENGTHS, one_view, packed=False).tolist() == padded_rows_load(LENGTHS, one_view).tolist()
 
 
 def test_long_po_by_hand():
@@ -98,10 +110,10 @@ def test_the_paper_s_setting_is_cheaper_than_the_host_s_long_pair():
 
 @pytest.mark.parametrize(
     "packed, words",
-    [(True, "9200 in the packed row, 7900 in plain long PO"), (False, "23100 in padded rows, 7900 in plain long PO")],
+    [(True, "9200 in the packed row, 7900 in plain long PO"), (False, "10300 in padded rows, 7900 in plain long PO")],
 )
 def test_what_runs_is_what_is_priced(packed, words):
-    """1100 + 400 + 7500 + 200 tokens in the packed row, three rows of 7700 in a padded batch."""
+    """1100 + 400 + 7500 + 200 tokens in the packed row, in padded rows two of 1300 and one of 7700."""
     text = cost_summary(PAPER, QWEN_7B, SEQUENCES, packed)
     assert words in text
     assert "15408 in the host's dpo stage" in text  # 2 * 7704: 7700 padded to a multiple of 8
@@ -110,16 +122,23 @@ def test_what_runs_is_what_is_priced(packed, words):
 
 
 @pytest.mark.parametrize(
-    "lengths, packed, words",
+    "lengths, packed, align, words",
     [
-        (PAPER, True, None),
-        (PAPER, False, "padded to the length of long ones"),
-        (lengths_of(2000, 2400, 2000), True, "answers of 2000 tokens on average are long beside the contexts"),
-        (lengths_of(7400, 7500, 50), True, None),  # prompts are computed once, so two of them still pay
+        (PAPER, True, "chosen", None),
+        (PAPER, False, "chosen", None),
+        (PAPER, True, "both", None),
+        (PAPER, False, "both", "padded rows compute a prompt once for each answer to it"),
+        (
+            lengths_of(2000, 2400, 2000),
+            True,
+            "chosen",
+            "answers of 2000 tokens on average are long beside the contexts",
+        ),
+        (lengths_of(7400, 7500, 50), True, "chosen", None),  # prompts are computed once, so two of them still pay
     ],
 )
-def test_the_warning_blames_what_is_to_blame(lengths, packed, words):
-    warning = cost_warning(lengths, QWEN_7B, SEQUENCES, packed)
+def test_the_warning_blames_what_is_to_blame(lengths, packed, align, words):
+    warning = cost_warning(lengths, QWEN_7B, sequences_of("both", align), packed)
     assert warning is None if words is None else words in warning
 
 

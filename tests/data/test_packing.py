@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from solopo_llamafactory.data.packing import Span, pack, pad
+from solopo_llamafactory.data.packing import Span, pack
 from solopo_llamafactory.data.sequences import Example, sequences_of
 
 
@@ -72,19 +72,3 @@ def test_examples_do_not_meet():
         if span.prefix_end:
             assert borders[home - 1] <= span.prefix_start < span.prefix_end <= span.start
     assert [span.start for span in row.layout.spans[1:]] == [span.end for span in row.layout.spans[:-1]]
-
-
-def test_padded_rows_by_hand():
-    batch = pad([EXAMPLE], sequences_of("both"), pad_token_id=0)
-    assert batch.input_ids_BW.tolist() == [[1, 2, 6, 7, 0], [1, 2, 8, 0, 0], [3, 4, 5, 6, 7]]
-    assert batch.attention_mask_BW.tolist() == [[1, 1, 1, 1, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
-    assert batch.position_ids_BW.tolist() == [[0, 1, 2, 3, 0], [0, 1, 2, 0, 0], [0, 1, 2, 3, 4]]
-    assert batch.logit_positions_A.tolist() == [1, 2, 6, 12, 13]  # the last of a row predicts its last token
-    assert batch.targets_A.tolist() == [6, 7, 8, 6, 7]
-    assert batch.answer_lengths_NS.tolist() == [[2, 1, 2]]
-
-
-def test_equal_sequences_share_a_padded_row():
-    batch = pad([EXAMPLE._replace(long_prompt_ids=[1, 2])] * 2, sequences_of("both"), pad_token_id=0)
-    assert batch.input_ids_BW.tolist() == [[1, 2, 6, 7], [1, 2, 8, 0]]
-    assert batch.logit_positions_A.tolist() == [1, 2, 5, 1, 2] * 2

@@ -5,7 +5,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from solopo_llamafactory.data.packing import pack, pad
+from solopo_llamafactory.data.packing import pack
+from solopo_llamafactory.data.padding import pad
 from solopo_llamafactory.data.sequences import Example, Lengths, sequence_digest, sequences_of
 
 
@@ -55,6 +56,8 @@ def test_the_longest_sequence(view, align):
     sequences = sequences_of(view, align)
     expected = [max(len(prompt) + len(answer) for prompt, answer in sequences.token_ids(each)) for each in EXAMPLES]
     assert sequences.longest(LENGTHS).tolist() == expected
+    by_prompt = [sequences.longest(LENGTHS, prompt).tolist() for prompt in sequences.answers_of]
+    assert [max(values) for values in zip(*by_prompt)] == expected
 
 
 @pytest.mark.parametrize("view, align", VIEWS)
@@ -64,5 +67,5 @@ def test_the_longest_row_is_the_one_that_the_collator_makes(view, align, batch_s
     batches = list(combinations(EXAMPLES, batch_size))
     rows = [pack([*batch], sequences, multiple).input_ids_1T.shape[1] for batch in batches]
     assert sequences.longest_row(LENGTHS, batch_size, packed=True, pad_to_multiple_of=multiple) == max(rows)
-    padded = [pad([*batch], sequences, 0).input_ids_BW.numel() for batch in batches]
+    padded = [rows.input_ids_BW.numel() for batch in batches for rows in pad([*batch], sequences, 0).groups]
     assert sequences.longest_row(LENGTHS, batch_size, packed=False) == max(padded)

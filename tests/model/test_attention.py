@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from solopo_llamafactory.data.packing import RowLayout, Span, pack, pad
+from solopo_llamafactory.data.packing import RowLayout, Span, pack
+from solopo_llamafactory.data.padding import pad
 from solopo_llamafactory.data.sequences import Example, Sequences, sequences_of
 from solopo_llamafactory.model.attention import sdpa_spans
 from solopo_llamafactory.model.logprobs import answer_logps, token_logps
@@ -58,14 +59,16 @@ def packed_logps(model, examples: list[Example], sequences: Sequences, pad_to_mu
 
 def padded_logps(model, examples: list[Example], sequences: Sequences) -> torch.Tensor:
     batch = pad(examples, sequences, pad_token_id=0)
-    logits = model(
-        input_ids=batch.input_ids_BW,
-        attention_mask=batch.attention_mask_BW,
-        position_ids=batch.position_ids_BW,
-        use_cache=False,
-    ).logits
-    logps_A = token_logps(logits.flatten(0, 1)[batch.logit_positions_A], batch.targets_A)
-    return answer_logps(logps_A, batch.answer_lengths_NS)
+    logps = []
+    for rows in batch.groups:
+        logits = model(
+            input_ids=rows.input_ids_BW,
+            attention_mask=rows.attention_mask_BW,
+            position_ids=rows.position_ids_BW,
+            use_cache=False,
+        ).logits
+        logps.append(token_logps(logits.flatten(0, 1)[rows.logit_positions_A], rows.targets_A))
+    return answer_logps(torch.cat(logps)[batch.order_A], batch.answer_lengths_NS)
 
 
 def gradients(model, logps: torch.Tensor) -> dict[str, torch.Tensor]:
