@@ -267,8 +267,7 @@ class SolopoTrainer(CustomDPOTrainer):
         if self.reference_table is None:
             sums = self._live_reference_log_probs(model, batch)
         else:
-            sums_NS = self.reference_table.lookup(batch["digests"], batch["answer_lengths_NS"].device)
-            sums = dict(zip(self.sequences.names, sums_NS.unbind(1)))
+            sums = self._by_name(self.reference_table.lookup(batch["digests"], batch["answer_lengths_NS"].device))
         if self.finetuning_args.solopo_reference == "short":
             sums = {each.name: sums[each.short_twin or each.name] for each in self.sequences}
         return sums

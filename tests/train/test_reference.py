@@ -3,6 +3,7 @@
 import gc
 import json
 import math
+import shutil
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,6 +48,25 @@ def loaded(monkeypatch) -> list:
     return models
 
 
+@pytest.fixture
+def own_model(tmp_path, tiny_qwen2) -> str:
+    """A copy of the tiny model, whose table is not there yet."""
+    return str(shutil.copytree(tiny_qwen2, tmp_path / "model"))
+
+
+@pytest.fixture
+def computed(monkeypatch) -> list[int]:
+    """How many examples the reference computed, each time that it did."""
+    counts = []
+
+    def count_and_fill(table, examples, *rest, **more):
+        counts.append(len(examples))
+        return reference.fill(table, examples, *rest, **more)
+
+    monkeypatch.setattr("solopo_llamafactory.train.trainer.fill", count_and_fill)
+    return counts
+
+
 @pytest.mark.parametrize("pref_loss", ["sigmoid", "hinge", "ipo"])
 @pytest.mark.parametrize("solopo_reference", ["matched", "short"])
 def test_cached_equals_live(pref_loss, solopo_reference, train, tmp_path, loaded):
@@ -66,19 +86,10 @@ def test_cached_equals_live(pref_loss, solopo_reference, train, tmp_path, loaded
     assert len(loaded) <= 2  # the last run found the table, and so may the second (made by another loss)
 
 
-def test_one_table_serves_both_references_and_views(train, tmp_path, tiny_qwen2, monkeypatch):
+def test_one_table_serves_both_references_and_views(train, tmp_path, own_model, computed):
     """A table that a run measured on short contexts alone is completed, and its losses are those of a live reference."""
-    import shutil
-
-    computed = []
-    monkeypatch.setattr(
-        "solopo_llamafactory.train.trainer.fill",
-        lambda table, examples, *rest, **more: (
-            computed.append(len(examples)) or reference.fill(table, examples, *rest, **more)
-        ),
-    )
     common = {"pref_loss": "sigmoid", "max_steps": 8, "learning_rate": 1e-2}  # an epoch
-    common |= {"model_name_or_path": str(shutil.copytree(tiny_qwen2, tmp_path / "model"))}  # of an own table
+    common |= {"model_name_or_path": own_model}
     runs = [{}, {"solopo_reference": "matched"}, {"solopo_view": "short"}, {"solopo_view": "long"}, {}]
     for i, changes in enumerate(runs):
         cached = train(output_dir=str(tmp_path / f"{i}-cached"), **common, **changes)
@@ -104,8 +115,6 @@ def test_the_reference_model_is_gone_before_the_first_step(train, tmp_path, load
 
 def test_another_reference_model_has_another_table(train, tmp_path, tiny_qwen2, loaded):
     """A model trained further is saved over the same path: its log-probs must not be the old ones."""
-    import shutil
-
     path = tmp_path / "model"
     shutil.copytree(tiny_qwen2, path)
     train(pref_loss="sigmoid", model_name_or_path=str(path), output_dir=str(tmp_path / "first"), learning_rate=1e-2)
@@ -129,8 +138,6 @@ LORA_DPO = {"pref_loss": "sigmoid", "finetuning_type": "lora"}
 @pytest.fixture
 def with_dropout(tmp_path, tiny_qwen2) -> str:
     """Folder of a model whose config asks for dropout as a number, which the host does not switch off."""
-    import shutil
-
     path = tmp_path / "with_dropout"
     shutil.copytree(tiny_qwen2, path)
     config = json.loads((path / "config.json").read_text())
@@ -138,12 +145,9 @@ def with_dropout(tmp_path, tiny_qwen2) -> str:
     return str(path)
 
 
-def test_noise_of_training_is_no_part_of_the_reference(train, tmp_path, tiny_qwen2):
+def test_noise_of_training_is_no_part_of_the_reference(train, tmp_path, own_model):
     """A table that a run with NEFTune left behind is right for a run without."""
-    import shutil
-
-    own_model = shutil.copytree(tiny_qwen2, tmp_path / "model")  # so its table is not there yet
-    common = {**LORA_DPO, "model_name_or_path": str(own_model), "solopo_reference": "matched"}
+    common = {**LORA_DPO, "model_name_or_path": own_model, "solopo_reference": "matched"}
     train(neftune_noise_alpha=5, output_dir=str(tmp_path / "noisy"), **common)
     log = train(output_dir=str(tmp_path / "plain"), **common)[0]
     assert log["rewards/chosen"] == log["rewards/rejected"] == log["rewards/chosen_long"] == 0
@@ -178,22 +182,10 @@ def test_the_reference_does_not_depend_on_the_seed(precompute, train, tmp_path, 
 
 @pytest.mark.parametrize("shuffling", [True, False])
 @pytest.mark.parametrize("finetuning_type", ["full", "lora"])
-def test_a_run_of_few_steps_computes_what_it_uses(
-    finetuning_type, shuffling, train, tmp_path, tiny_qwen2, monkeypatch
-):
+def test_a_run_of_few_steps_computes_what_it_uses(finetuning_type, shuffling, train, tmp_path, own_model, computed):
     """2 steps of 2 x 2 of 16 examples; then the whole run computes the others, and its losses are the live ones."""
-    import shutil
-
-    computed = []
-    fill_table = reference.fill
-    monkeypatch.setattr(
-        "solopo_llamafactory.train.trainer.fill",
-        lambda table, examples, *rest, **more: (
-            computed.append(len(examples)) or fill_table(table, examples, *rest, **more)
-        ),
-    )
     common = {"pref_loss": "sigmoid", "finetuning_type": finetuning_type, "learning_rate": 1e-2}
-    common |= {"model_name_or_path": str(shutil.copytree(tiny_qwen2, tmp_path / "model"))}  # of an own table
+    common |= {"model_name_or_path": own_model}
     common |= {"gradient_accumulation_steps": 2, "disable_shuffling": not shuffling}
     train(max_steps=2, output_dir=str(tmp_path / "trial"), **common)
     assert computed == [8]
@@ -203,18 +195,14 @@ def test_a_run_of_few_steps_computes_what_it_uses(
     assert [log["loss"] for log in cached] == pytest.approx([log["loss"] for log in live], rel=1e-5)
 
 
-def test_an_evaluation_that_is_not_asked_for_is_not_computed(train, tmp_path, tiny_qwen2, monkeypatch):
-    import shutil
-
-    computed = []
-    monkeypatch.setattr(
-        "solopo_llamafactory.train.trainer.fill",
-        lambda table, examples, *rest, **more: (
-            computed.append(len(examples)) or reference.fill(table, examples, *rest, **more)
-        ),
+def test_an_evaluation_that_is_not_asked_for_is_not_computed(train, tmp_path, own_model, computed):
+    train(
+        pref_loss="sigmoid",
+        model_name_or_path=own_model,
+        val_size=4,
+        max_steps=20,
+        output_dir=str(tmp_path / "output"),
     )
-    path = str(shutil.copytree(tiny_qwen2, tmp_path / "model"))
-    train(pref_loss="sigmoid", model_name_or_path=path, val_size=4, max_steps=20, output_dir=str(tmp_path / "output"))
     assert computed == [12]
 
 
