@@ -14,7 +14,7 @@ import time
 import torch
 import transformers
 
-from solopo_llamafactory.data.padding import PaddedBatch, PaddedRows, _pad_rows, pad
+from solopo_llamafactory.data.padding import PaddedBatch, PaddedRows, pad, pad_rows
 from solopo_llamafactory.data.sequences import Example, sequences_of
 from solopo_llamafactory.model.logprobs import answer_logps, answering_at, token_logps
 from solopo_llamafactory.train.row_groups import SmallerGroup
@@ -36,7 +36,7 @@ SHAPE = {
 def in_one_batch(example: Example) -> PaddedBatch:
     """All three sequences in one group, whose rows are all as wide as the longest."""
     pairs = sequences_of("both").token_ids(example)
-    rows = _pad_rows(pairs, pairs, pad_token_id=0)
+    rows = pad_rows(pairs, pairs, pad_token_id=0)
     lengths_NS = torch.tensor([[len(answer) for _, answer in pairs]])
     return PaddedBatch((rows,), rows.places_A, rows.targets_A, lengths_NS)
 

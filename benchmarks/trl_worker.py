@@ -6,7 +6,6 @@ JOB.json is as for `worker.py`; of the run's arguments only the folder of the wo
 import json
 import os
 import sys
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,8 @@ from .worker import keep_gradients, make_measurement
 from .workload import lengths_of
 
 
-HEAD, TAIL = (
-    "<|im_start|> user ",
-    " <|im_end|> <|im_start|> assistant ",
-)  # chatml, whose line breaks are no tokens here
+# chatml, whose line breaks are no tokens here
+HEAD, TAIL = "<|im_start|> user ", " <|im_end|> <|im_start|> assistant "
 
 
 def main() -> None:
@@ -69,29 +66,19 @@ def of_loss(cell: Cell) -> tuple[type, type, dict[str, Any]]:
     if cell.loss == "sigmoid":
         from trl import DPOConfig, DPOTrainer
 
-        return DPOTrainer, without_truncation(DPOConfig), {"beta": 0.1, "precompute_ref_log_probs": True}
+        return DPOTrainer, DPOConfig, {"beta": 0.1, "precompute_ref_log_probs": True}
     if cell.loss == "orpo":
         from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
-        return ORPOTrainer, without_truncation(ORPOConfig), {"beta": 0.1}
+        return ORPOTrainer, ORPOConfig, {"beta": 0.1}
     from trl.experimental.cpo import CPOConfig, CPOTrainer
 
-    return CPOTrainer, without_truncation(CPOConfig), {"beta": 2.5, "loss_type": "simpo", "cpo_alpha": 0.0}
-
-
-def without_truncation(config_class: type) -> type:
-    """The class with no limit of length: some of TRL's trainers add one where none is given."""
-
-    @wraps(config_class, updated=())
-    def make(**arguments) -> Any:
-        return config_class(max_length=1 << 20, **arguments)
-
-    return make
+    return CPOTrainer, CPOConfig, {"beta": 2.5, "loss_type": "simpo", "cpo_alpha": 0.0}
 
 
 def common_arguments(cell: Cell, folder: Path) -> dict[str, Any]:
     """Those of the host's run, under TRL's names."""
-    arguments = {
+    return {
         "output_dir": str(folder / "output"),
         "per_device_train_batch_size": 1,
         "gradient_accumulation_steps": cell.accumulation,
@@ -106,8 +93,8 @@ def common_arguments(cell: Cell, folder: Path) -> dict[str, Any]:
         "disable_tqdm": True,
         "bf16": not cell.on_cpu,
         "use_cpu": cell.on_cpu,
+        "max_length": 1 << 20,  # some of TRL's trainers cut at a length of their own where none is given
     }
-    return arguments
 
 
 def read_pairs(path: Path) -> Any:

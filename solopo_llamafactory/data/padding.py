@@ -60,7 +60,7 @@ def pad(examples: Sequence[Example], sequences: Sequences, pad_token_id: int) ->
     grouped = [[pair for pair in group_of if group_of[pair] == prompt] for prompt in sequences.answers_of]
     if not grouped[-1]:  # every long context equals its short one
         grouped[-1].append(grouped[0].pop())
-    groups = [_pad_rows(group, pairs, pad_token_id) for group in grouped]
+    groups = [pad_rows(group, pairs, pad_token_id) for group in grouped]
     groups.sort(key=lambda rows: rows.input_ids_BW.numel(), reverse=True)
     return PaddedBatch(
         groups=tuple(groups),
@@ -70,7 +70,7 @@ def pad(examples: Sequence[Example], sequences: Sequences, pad_token_id: int) ->
     )
 
 
-def _pad_rows(group: Sequence[Pair], pairs: Sequence[Pair], pad_token_id: int) -> PaddedRows:
+def pad_rows(group: Sequence[Pair], pairs: Sequence[Pair], pad_token_id: int) -> PaddedRows:
     """Return a row for each of `group`; `pairs` are those of the whole batch."""
     rows = [torch.tensor([*prompt, *answer]) for prompt, answer in group]
     input_ids = pad_sequence(rows, batch_first=True, padding_value=pad_token_id)
