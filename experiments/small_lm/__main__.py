@@ -28,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", default="saves/small_lm", type=Path)
 
 
+def workspace_of(arguments: argparse.Namespace) -> dict:
+    """What `runs.Workspace` is made of."""
+    workspace = {"folder": arguments.output / arguments.size, "size": SIZES[arguments.size]}
+    return workspace | {key: getattr(arguments, key) for key in ("questions", "model", "template")}
+
+
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m experiments.small_lm", description=__doc__)
     add_arguments(parser)
@@ -74,8 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure(arguments: argparse.Namespace, folder: Path) -> list[Task]:
     """Runs what is missing; returns what is missing still."""
     started = time.monotonic()
-    workspace = {"folder": folder, "size": SIZES[arguments.size]}
-    workspace |= {key: getattr(arguments, key) for key in ("questions", "model", "template")}
+    workspace = workspace_of(arguments)
     rows = results_file.read(folder)
     clock = Clock(started, arguments.seconds, results_file.units_of(rows))
     units = plan(arguments.losses, arguments.kinds, arguments.seeds, arguments.rates)

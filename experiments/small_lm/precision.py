@@ -14,9 +14,9 @@ import torch
 from llamafactory.train.tuner import run_exp
 
 from . import results_file
-from .__main__ import add_arguments
+from .__main__ import add_arguments, workspace_of
 from .runs import Workspace, forget
-from .units import KINDS, LOSSES, SIZES, Unit, plan
+from .units import KINDS, LOSSES, unit_of
 
 
 TRAINING = {"bf16": {"bf16": True, "fp16": False}, "fp16": {"bf16": False, "fp16": True}}
@@ -34,22 +34,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rates", default="1e-5")
     parser.add_argument("--training", choices=list(TRAINING), default="bf16", help="LLaMA-Factory's argument for it")
     arguments = parser.parse_args(argv)
-    size, folder = SIZES[arguments.size], arguments.output / arguments.size
-    workspace = Workspace(folder, size, arguments.questions, arguments.model, arguments.template)
+    workspace = Workspace(**workspace_of(arguments))
     workspace.prepare()
     workspace.make_grids()
-    if not workspace.pairs(0).is_file():
-        workspace.build(0)
-    first = next(each for each in plan([arguments.loss], [arguments.kind], [0], 1) if each.rate)
+    workspace.need_pairs()
     for rate in map(float, arguments.rates.split(",")):
-        unit = Unit(first.method, rate, 0, first.arguments)
-        output = folder / "models" / f"precision_{unit.name}"
+        unit = unit_of(arguments.loss, arguments.kind, rate)
+        output = workspace.folder / "models" / f"precision_{unit.name}"
         run_exp(workspace.training(unit, output) | (TRAINING[arguments.training] if torch.cuda.is_available() else {}))
         forget()
         for infer_dtype in PRECISIONS:
             dev = replace(workspace, infer_dtype=infer_dtype).evaluate("dev", f"{unit.name}_{infer_dtype}", output)
             row = {"precision": infer_dtype, "of": unit.name, "training": arguments.training, "dev": dev}
-            results_file.append(folder, row)
+            results_file.append(workspace.folder, row)
             scores = {length: round(results_file.percent(row, "dev", length), 1) for length in dev["right"]}
             print(
                 unit.name, arguments.training, infer_dtype, scores, dev["cut_off"], f"{dev['seconds']} s", flush=True

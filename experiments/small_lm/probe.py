@@ -14,9 +14,9 @@ from llamafactory.train.tuner import run_exp
 from solopo_llamafactory.common.errors import SolopoError
 from solopo_llamafactory.common.files import atomic_writer, read_json
 
-from .__main__ import add_arguments
+from .__main__ import add_arguments, workspace_of
 from .runs import HELD_OUT_PAIRS, Workspace
-from .units import KINDS, LOSSES, SIZES, Unit, plan
+from .units import KINDS, LOSSES, unit_of
 
 
 PICTURE = "training_solopo.png"
@@ -36,17 +36,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """The pairs where they are missing, the training, and its curves."""
     arguments = parse(argv)
-    size = SIZES[arguments.size]
-    folder = arguments.output / arguments.size
-    workspace = Workspace(folder, size, arguments.questions, arguments.model, arguments.template)
-    unit = next(each for each in plan([arguments.loss], [arguments.kind], [0], 1) if each.rate)
-    unit = Unit(unit.method, arguments.rate or unit.rate, 0, unit.arguments)
+    workspace = Workspace(**workspace_of(arguments))
+    folder, size = workspace.folder, workspace.size
+    unit = unit_of(arguments.loss, arguments.kind, arguments.rate)
     try:
         workspace.prepare()
-        if not workspace.pairs(0).is_file():
-            workspace.build(0)
-        if not workspace.pairs(0).with_name(f"{HELD_OUT_PAIRS}.jsonl").is_file():
-            workspace.build_held_out(PROBED[arguments.size])
+        workspace.need_pairs()
+        workspace.need_held_out(PROBED[arguments.size])
     except SolopoError as error:
         print(f"small_lm: {error}", file=sys.stderr)
         return 1

@@ -76,10 +76,16 @@ class Workspace:
         self._build("train", self.pairs(seed), seed, self.size.pairs, self.size.pairs_per_question)
         return self.pairs_row(seed)
 
-    def build_held_out(self, pairs: int) -> None:
-        """Pairs of development questions beside those of seed 0, one a question, for `probe.py`."""
-        corpus = str(self.folder / "dev_distractors.jsonl")
-        self._build("dev", self.pairs(0).with_name(f"{HELD_OUT_PAIRS}.jsonl"), 0, pairs, 1, corpus=corpus)
+    def need_pairs(self) -> None:
+        """The pairs of seed 0, built where they are missing."""
+        if not self.pairs(0).is_file():
+            self.build(0)
+
+    def need_held_out(self, pairs: int) -> None:
+        """Pairs of development questions beside those of seed 0, one a question, built where they are missing."""
+        output = self.pairs(0).with_name(f"{HELD_OUT_PAIRS}.jsonl")
+        if not output.is_file():
+            self._build("dev", output, 0, pairs, 1, corpus=str(self.folder / "dev_distractors.jsonl"))
 
     def _build(self, part: str, output: Path, seed: int, pairs: int, pairs_per_question: int, **more) -> None:
         size = self.size
@@ -128,7 +134,9 @@ class Workspace:
             started = time.monotonic()
             arguments = self.training(unit, output)
             run_exp(arguments)
-            row["arguments"] = self.without_paths(arguments)
+            row["arguments"] = {
+                key: value for key, value in arguments.items() if not str(value).startswith(str(self.folder))
+            }
             row["losses"] = self.losses(output)
             row["train_seconds"] = round(time.monotonic() - started, 1)
             forget()
@@ -175,9 +183,6 @@ class Workspace:
             "overwrite_output_dir": True,
             **unit.arguments,
         }
-
-    def without_paths(self, arguments: dict) -> dict:
-        return {key: value for key, value in arguments.items() if not str(value).startswith(str(self.folder))}
 
     def losses(self, output: Path) -> list[dict]:
         """The logs of training, rounded."""

@@ -41,12 +41,18 @@ def _rates(units: dict[str, dict]) -> str:
     lengths = list(units[BASE]["dev"]["right"])
     lines = [f"| | rate | seed | {' | '.join(f'dev {length}' for length in lengths)} | mean | cut off | s to train |"]
     for row in units.values():
-        scores = [f"{results_file.percent(row, 'dev', length):.1f}" for length in lengths]
-        cut_off = " / ".join(f"{100 * share:.0f}" for share in row["dev"]["cut_off"].values())
+        scores, cut_off = _dev_cells(row, lengths)
         rate, seed = (f"{row['rate']:g}", row["seed"]) if row["rate"] else ("", "")
         mean, seconds = f"{results_file.dev_score(row):.1f}", row.get("train_seconds", "")
-        lines.append(f"| {row['method']} | {rate} | {seed} | {' | '.join(scores)} | {mean} | {cut_off} | {seconds} |")
+        lines.append(f"| {row['method']} | {rate} | {seed} | {scores} | {mean} | {cut_off} | {seconds} |")
     return "Development questions, every learning rate. Right answers in %, cut off in %.\n\n" + _table(lines)
+
+
+def _dev_cells(row: dict, lengths: Sequence[str]) -> tuple[str, str]:
+    """Right answers by length, each a cell, and the shares of answers cut off in one cell, in percent."""
+    scores = (f"{results_file.percent(row, 'dev', length):.1f}" for length in lengths)
+    cut_off = (f"{100 * share:.0f}" for share in row["dev"]["cut_off"].values())
+    return " | ".join(scores), " / ".join(cut_off)
 
 
 def _precisions(rows: Sequence[dict]) -> str:
@@ -56,8 +62,7 @@ def _precisions(rows: Sequence[dict]) -> str:
     lengths = list(rows[0]["dev"]["right"])
     lines = [f"| | trained in | asked in | {' | '.join(f'dev {length}' for length in lengths)} | cut off |"]
     for row in rows:
-        scores = " | ".join(f"{results_file.percent(row, 'dev', length):.1f}" for length in lengths)
-        cut_off = " / ".join(f"{100 * share:.0f}" for share in row["dev"]["cut_off"].values())
+        scores, cut_off = _dev_cells(row, lengths)
         lines.append(f"| {row['of']} | {row['training']} | {row['precision']} | {scores} | {cut_off} |")
     return "The same trained weights in other precisions, development questions, in %.\n\n" + _table(lines)
 

@@ -95,18 +95,22 @@ class Unit:
         return self.arguments.get("solopo_view", "both") if self.rate else BASE
 
 
+def unit_of(loss: str, kind: str, rate: float | None = None, seed: int = 0) -> Unit:
+    """A training of `kind` with `loss`, at its likeliest learning rate where none is given."""
+    common, rates = LOSSES[loss]
+    arguments = {**common, **KINDS[kind]}
+    if kind not in ("short", "long"):
+        arguments["solopo_alpha"] = ALPHA[loss]
+    elif "solopo_reference" in arguments:
+        del arguments["solopo_reference"]
+    return Unit(f"{kind}-{loss}", rate or rates[0], seed, arguments)
+
+
 def plan(losses: Sequence[str], kinds: Sequence[str], seeds: Sequence[int], most: int | None = None) -> list[Unit]:
     """All units, of `most` learning rates: the base first, then seed by seed and rate by rate every method, so that what is cut off is worth least."""
     units = [Unit(BASE, None, 0, {})]
     for seed in seeds:
         for turn in range(max(len(LOSSES[loss][1][:most]) for loss in losses)):
             for loss in losses:
-                common, rates = LOSSES[loss]
-                for kind in kinds:
-                    arguments = {**common, **KINDS[kind]}
-                    if kind not in ("short", "long"):
-                        arguments["solopo_alpha"] = ALPHA[loss]
-                    elif "solopo_reference" in arguments:
-                        del arguments["solopo_reference"]
-                    units.append(Unit(f"{kind}-{loss}", rates[turn], seed, arguments))
+                units += [unit_of(loss, kind, LOSSES[loss][1][turn], seed) for kind in kinds]
     return units
